@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,10 +15,13 @@ import msgspec
 import rxllm
 from rxllm.command_line._arguments import model_table_option
 from rxllm.command_line._outcomes import failure, play, say
-from rxllm.errors import RxLLMError
+from rxllm.errors import BadRequestError, RxLLMError
 
 if TYPE_CHECKING:
+    from rxllm import operators as ops
+    from rxllm.server.limits import Limits
     from rxllm.server.logs import LogFormat
+    from rxllm.web.stream_store import StreamStore
 
 __all__ = ["serve"]
 
@@ -39,6 +43,16 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
 )
 @click.option(
     "--reuse-port", is_flag=True, help="Share the port with other processes, which must do so, too."
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Redis through which several servers share streams, such as redis://127.0.0.1:6379/0.",
+)
+@click.option(
+    "--take-over/--no-take-over",
+    default=None,
+    help="Continue the streams of servers that have died.  [default: take-over]",
 )
 @click.option("--model", "-m", "names", multiple=True, help="Model to serve; repeatable.")
 @click.option(
@@ -106,6 +120,8 @@ def serve(
     host: str | None,
     port: int | None,
     reuse_port: bool,
+    store: str | None,
+    take_over: bool | None,
     names: Sequence[str],
     routers: Sequence[str],
     api_key: str | None,
@@ -158,6 +174,8 @@ def serve(
             preload=preload or server.preload,
             logger=new_logger(log_level or server.log_level, log_format or server.log_format),
             log_prompts=log_prompts or server.log_prompts,
+            store=_store(server.store if store is None else store, given_settings.buffer_size),
+            take_over=server.take_over if take_over is None else take_over,
         )
     except RxLLMError as error:
         raise failure(error) from error
@@ -174,6 +192,21 @@ def serve(
             say=lambda line: say(line, err=False),
         )
     )
+
+
+def _store(
+    url: str | None, buffer_size: int
+) -> Callable[[ops.StreamRegistry, Limits], StreamStore] | None:
+    """Return what makes the store of the streams; `None` for one in memory."""
+    if url is None:
+        return None
+    try:
+        from rxllm.redis import RedisConnections, RedisStreams
+
+        RedisConnections(url)
+    except (ImportError, ValueError) as error:
+        raise BadRequestError(f"--store {url!r}: {error}") from error
+    return partial(RedisStreams, url, buffer_size=buffer_size)
 
 
 def _routers(given: Sequence[str]) -> dict[str, list[str]]:

@@ -6,12 +6,15 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, hdrs, web
+from reactivex import Observable
 
 from rxllm import operators as ops
+from rxllm.chunks import Chunk
 from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import admin, endpoints, health, schema
@@ -29,8 +32,10 @@ from rxllm.server.app_keys import (
     STREAMS,
     Readers,
 )
+from rxllm.server.asked import AskedStream
 from rxllm.server.budgets import Budgets
 from rxllm.server.catalogue import Catalogue, models_by_name
+from rxllm.server.client import CLIENT, Client
 from rxllm.server.failures import refuse
 from rxllm.server.http_messages import Options
 from rxllm.server.keys import Key, Keys
@@ -41,11 +46,9 @@ from rxllm.server.openai import endpoints as openai_endpoints
 from rxllm.server.openai.endpoints import openai_error
 from rxllm.server.persona import Persona, RoomSettings
 from rxllm.server.responses_api import endpoints as responses_endpoints
-from rxllm.server.responses_api.endpoints import ECHOED
 from rxllm.server.rooms import endpoints as room_endpoints
 from rxllm.server.safety import Guard
 from rxllm.server.ui_messages import endpoints as ui_endpoints
-from rxllm.server.ui_messages.endpoints import ANSWERED
 from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
 from rxllm.web.failures import RefusedError, failure_message, status_of
@@ -78,6 +81,7 @@ def create_app(
     logger: Any = None,
     log_prompts: bool = False,
     store: Callable[[ops.StreamRegistry, Limits], StreamStore] | None = None,
+    take_over: bool = True,
 ) -> web.Application:
     """Create the server as an aiohttp application, to run or to add to another with `add_subapp`.
 
@@ -114,7 +118,10 @@ def create_app(
             ended; `None` for no log.
         log_prompts: whether the lines have the last 1,000 characters of the prompt.
         store: creates the store of the streams; `None` for one in memory, whose readers may lag
-            `settings.buffer_size` events behind.
+            `settings.buffer_size` events behind. Several servers share streams with
+            `partial(RedisStreams, "redis://...")`.
+        take_over: whether a stream of another server that has died is continued here, if its answer
+            is text alone. Its request, with the prompt, is in the store for that.
 
     Raises:
         BadRequestError: a model, a key, an origin, a host or a proxy is invalid, or a price isn't
@@ -159,8 +166,6 @@ def create_app(
         if store is None
         else store(registry, limits)
     )
-    app[ANSWERED] = {}
-    app[ECHOED] = {}
     parts = (
         *(endpoints, admin, room_endpoints, health, schema),
         *(openai_endpoints, responses_endpoints, anthropic_endpoints),
@@ -182,7 +187,8 @@ def create_app(
         app[MODELS].request("?", options)
     add_websocket(app, chat, rooms)
     app.cleanup_ctx.append(_run_models)
-    app.cleanup_ctx.append(_run_store)
+    app[MODELS].may_be_resumed = take_over
+    app.cleanup_ctx.append(partial(_run_store, keys=known))
     if preload:
         app.on_startup.append(_preload)
     return app
@@ -230,8 +236,16 @@ async def _run_models(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-async def _run_store(app: web.Application) -> AsyncIterator[None]:
-    await app[STREAMS].start()
+async def _run_store(app: web.Application, keys: Keys) -> AsyncIterator[None]:
+    def resume(stream_id: str, data: bytes, said: Sequence[Chunk]) -> Observable[Chunk]:
+        asked = AskedStream.decode(data)
+        before = CLIENT.set(Client(key=keys.named(asked.client)))
+        try:
+            return app[MODELS].resume(stream_id, asked, said)
+        finally:
+            CLIENT.reset(before)
+
+    await app[STREAMS].start(resume if app[MODELS].may_be_resumed else None)
     yield
     await app[STREAMS].close()
 

@@ -22,8 +22,10 @@ from rxllm.models.remote.providers import PROVIDERS
 from rxllm.requests import Model, ModelInfo, Request, as_request, load_all
 from rxllm.server.access_log import AccessLog
 from rxllm.server.agents import asked_by, begin_run, runs_tools
+from rxllm.server.asked import AskedStream
 from rxllm.server.budgets import Budgets
 from rxllm.server.client import CLIENT
+from rxllm.server.continuation import continued, progress_after
 from rxllm.server.keys import Key
 from rxllm.server.limits import Limits
 from rxllm.server.messages import Options
@@ -105,6 +107,9 @@ class Catalogue:
         log: the access log, or `None` for none.
         budgets: what each key may spend; `None` for no limits.
 
+    Attributes:
+        may_be_resumed: whether other servers may continue streams, by the requests in the store.
+
     Raises:
         BadRequestError: there are no models.
         ModelNotFoundError: `default` isn't one of the models.
@@ -132,6 +137,7 @@ class Catalogue:
         self._log = log
         self._budgets = Budgets() if budgets is None else budgets
         self._owners: dict[str, str] = {}  # of live streams, and some that have ended
+        self.may_be_resumed: bool = True
         self._queues = Queues(settings, metrics)
         self._limiters = {  # providers have limits for each model
             id(model): ops.Limiter(wait=settings.queue_wait)
@@ -257,6 +263,48 @@ class Catalogue:
         self._note_owner(stream_id, client.owner)
         return stream.pipe(*self._operators(model, options.model, request, stream_id, progress))
 
+    def asked(
+        self,
+        request: Request,
+        options: Options,
+        *,
+        approvals: Approvals | None = None,
+        progress: bool = True,
+        **more: Any,
+    ) -> AskedStream:
+        """Return the record with which another server may read a stream of `ask`, or continue it.
+
+        It can be continued if its answer is text alone: a call of a tool may have been made, and a
+        JSON value can't be continued in its middle. `more` are further fields of the record.
+        """
+        is_text = not request.tools and request.response_format is None and approvals is None
+        is_text = is_text and not self.runs_tools(options.model)
+        return AskedStream(
+            request=request if is_text and self.may_be_resumed else None,
+            model=options.model,
+            progress=progress,
+            client=CLIENT.get().owner,
+            **more,
+        )
+
+    def resume(
+        self, stream_id: str, asked: AskedStream, said: Sequence[Chunk]
+    ) -> Observable[Chunk]:
+        """Return the rest of a stream of another server, after the chunks that it has had.
+
+        It runs for the client that began it, whose key and budget were checked then.
+
+        Raises:
+            BadRequestError: it can't be continued.
+            ModelNotFoundError: this server doesn't have the model.
+        """
+        if asked.request is None:
+            raise BadRequestError("its answer isn't text alone")
+        model, request = self.find(asked.model), asked.request
+        self._note_owner(stream_id, asked.client)
+        operators = self._operators(model, asked.model, request, stream_id, asked.progress, said)
+        return continued(model, request, said).pipe(*operators)
+
     def is_agent(self, name: str | None = None) -> bool:
         """Return whether the model with this name runs tools, and takes approvals."""
         return runs_tools(self.find(name))
@@ -288,6 +336,7 @@ class Catalogue:
         request: Request,
         stream_id: str,
         progress: bool,
+        said: Sequence[Chunk] = (),
     ) -> list[_Operator]:
         settings = self.settings
         operators: list[_Operator] = [
@@ -321,7 +370,8 @@ class Catalogue:
                 ops.meter(self.metrics, model=name or self.default, provider=model.info.provider)
             )
         if progress:
-            operators.append(ops.progress(max_tokens=request.max_tokens))
+            most = request.max_tokens
+            operators.append(progress_after(said, most) if said else ops.progress(max_tokens=most))
         if settings.piece_size is not None:
             operators.append(ops.rechunk(settings.piece_size))
         if settings.batch_size > 1:

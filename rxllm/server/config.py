@@ -39,6 +39,8 @@ class ServerConfig(_Section):
     isolate: bool | None = None
     preload: bool = False
     reuse_port: bool = False
+    store: str | None = None
+    take_over: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
     log_prompts: bool = False

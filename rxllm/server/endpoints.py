@@ -141,6 +141,7 @@ async def _answer(
             return web.Response(status=204)
     stream_id = uuid4().hex if options.id is None else _checked_id(options.id)
     is_named = options.id is not None
+    record = catalogue.asked(asked, options, approvals=given.approvals)
     with request.app[READERS].one_more():
         begun = await request.app[STREAMS].begin(
             lambda: catalogue.ask(asked, options, stream_id=stream_id, approvals=given.approvals),
@@ -149,6 +150,8 @@ async def _answer(
             grace=0.0 if wire is NDJSON_WIRE and not is_named else None,
             key=repr((owner, options)) if is_named else None,
             owner=owner,
+            asked=record.encode(),
+            is_resumable=record.request is not None,
         )
         first = await first_frame(request, begun, comes_back=is_named)
         if first is not None and isinstance(first.message, StreamFailed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -75,6 +75,7 @@ async def stream_answer(
     grace: float | None = None,
     exact: bool = False,
     approvals: Approvals | None = None,
+    **recorded: Any,
 ) -> web.StreamResponse:
     """Begin a stream, and answer with it.
 
@@ -90,8 +91,12 @@ async def stream_answer(
         grace: seconds that the stream goes on when the client has left; `None` to stop it at once.
         exact: whether the writer needs each event as it was.
         approvals: decisions about calls of an agent; see `Catalogue.ask`.
+        recorded: fields of the `AskedStream`, for whoever reads the stream later.
     """
     catalogue = request.app[MODELS]
+    record = catalogue.asked(asked, options, approvals=approvals, progress=False, **recorded)
+    if grace is None:  # nobody else can read it while it is live
+        record = msgspec.structs.replace(record, request=None)
     begun = await request.app[STREAMS].begin(
         lambda: catalogue.ask(
             asked, options, stream_id=stream_id, progress=False, approvals=approvals
@@ -100,6 +105,8 @@ async def stream_answer(
         model=options.model or catalogue.default,
         grace=0.0 if grace is None else grace,
         owner=CLIENT.get().owner,
+        asked=record.encode(),
+        is_resumable=record.request is not None,
     )
     first = await first_frame(request, begun, comes_back=grace is not None)
     if first is not None and isinstance(first.message, StreamFailed):

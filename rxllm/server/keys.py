@@ -103,6 +103,10 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
+    def named(self, name: str | None) -> Key | None:
+        """Return the key with this name."""
+        return next((key for _, key in self._keys if key.name == name), None)
+
     def find(self, given: bytes) -> Key | None:
         """Return the key with this secret. It takes the same time for any."""
         found = None

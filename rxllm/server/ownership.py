@@ -24,10 +24,11 @@ async def described(request: web.Request, stream_id: str) -> StreamSummary:
     return summary
 
 
-async def visible(request: web.Request) -> list[StreamSummary]:
-    """Return the summaries of the streams in the store that the client may see."""
+async def visible(request: web.Request, prefix: str = "") -> list[StreamSummary]:
+    """Return the summaries of the streams in the store that the client may see, and whose ids begin
+    with `prefix`."""
     client = CLIENT.get()
-    listed = await request.app[STREAMS].list()
+    listed = await request.app[STREAMS].list(prefix)
     return [summary for summary in listed if client.may_see(summary.owner)]
 
 

@@ -9,7 +9,7 @@ Source: https://platform.openai.com/docs/api-reference/responses.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -18,6 +18,7 @@ from reactivex import Observable
 
 from rxllm.requests import Request
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.server.asked import AskedStream
 from rxllm.server.client import CLIENT
 from rxllm.server.facade import fields_of, stream_answer
 from rxllm.server.failures import decoded, json_response, read_body
@@ -38,12 +39,7 @@ from rxllm.web.openai_responses.writer import (
 from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
 from rxllm.web.stream_store import Frame, StreamHandle
 
-__all__ = ["ECHOED", "routes"]
-
-_MOST_ECHOED: Final = 1000
-
-ECHOED: web.AppKey[dict[str, dict[str, Any]]] = web.AppKey("rxllm.echoed", dict)
-"""The fields of requests that are part of their responses, by id."""
+__all__ = ["routes"]
 
 _body = msgspec.json.Decoder(ResponsesRequest)
 
@@ -63,15 +59,12 @@ async def create(request: web.Request) -> web.StreamResponse:
     with fields_of(body.name_of):
         asked = catalogue.request(body.as_messages(), options, **body.further())
     stream_id = f"resp_{uuid4().hex}"
-    echoed = request.app[ECHOED]
-    echoed[stream_id] = body.echoed(msgspec.json.decode(data))
-    while len(echoed) > _MOST_ECHOED:
-        del echoed[next(iter(echoed))]
+    echoed = body.echoed(msgspec.json.decode(data))
     writer = ResponsesWriter(
         stream_id,
         model=options.model or catalogue.default,
         runs_tools=catalogue.runs_tools(options.model),
-        echoed=echoed[stream_id],
+        echoed=echoed,
         is_whole=not body.stream,
     )
     limits = request.app[LIMITS]
@@ -88,8 +81,10 @@ async def create(request: web.Request) -> web.StreamResponse:
                 name_of=body.name_of,
                 grace=limits.stream_seconds if body.background else None,
                 exact=True,
+                echoed=echoed,
             )
-        begun = await _begin(request, asked, options, stream_id, bool(body.background))
+        record = catalogue.asked(asked, options, progress=False, echoed=echoed)
+        begun = await _begin(request, asked, options, stream_id, bool(body.background), record)
         if body.background:
             return json_response(await _snapshot(request, stream_id, writer))
         with fields_of(body.name_of):
@@ -110,7 +105,7 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
         model=summary.model,
         runs_tools=request.app[MODELS].runs_tools(summary.model),
         created=summary.started,
-        echoed=request.app[ECHOED].get(stream_id),
+        echoed=await _echoed(request, stream_id),
         after=after,
         is_whole=not is_streamed,
     )
@@ -137,7 +132,7 @@ async def cancel(request: web.Request) -> web.Response:
         model=summary.model,
         runs_tools=request.app[MODELS].runs_tools(summary.model),
         created=summary.started,
-        echoed=request.app[ECHOED].get(stream_id),
+        echoed=await _echoed(request, stream_id),
         is_whole=True,
     )
     return json_response(await _snapshot(request, stream_id, writer))
@@ -151,7 +146,12 @@ routes: list[web.RouteDef] = [
 
 
 async def _begin(
-    request: web.Request, asked: Request, options: Options, stream_id: str, background: bool
+    request: web.Request,
+    asked: Request,
+    options: Options,
+    stream_id: str,
+    background: bool,
+    record: AskedStream,
 ) -> StreamHandle:
     catalogue = request.app[MODELS]
     return await request.app[STREAMS].begin(
@@ -160,7 +160,14 @@ async def _begin(
         model=options.model or catalogue.default,
         grace=request.app[LIMITS].stream_seconds if background else 0.0,
         owner=CLIENT.get().owner,
+        asked=record.encode(),
+        is_resumable=background and record.request is not None,
     )
+
+
+async def _echoed(request: web.Request, stream_id: str) -> dict[str, Any] | None:
+    """Return the fields of the request that are part of its response."""
+    return AskedStream.decode(await request.app[STREAMS].asked(stream_id)).echoed
 
 
 async def _snapshot(

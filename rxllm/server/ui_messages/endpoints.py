@@ -8,15 +8,15 @@ Source: https://ai-sdk.dev/docs/ai-sdk-ui/transport and .../chatbot-resume-strea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
+from rxllm.server.asked import AskedStream
 from rxllm.server.client import CLIENT
 from rxllm.server.facade import stream_answer
 from rxllm.server.failures import decoded, read_body, refusal
@@ -27,20 +27,7 @@ from rxllm.web.encoding import encode_each
 from rxllm.web.frame_sender import send_frames
 from rxllm.web.ui_messages.writer import UI_MESSAGES_WIRE, UIMessageWriter
 
-__all__ = ["ANSWERED", "Answered", "routes"]
-
-_MOST_NAMES: Final = 10_000
-
-
-class Answered(NamedTuple):
-    """The message that a stream answers with: its id, and those of the calls that it has."""
-
-    message_id: str
-    call_ids: Sequence[str] = ()
-
-
-ANSWERED: web.AppKey[dict[str, Answered]] = web.AppKey("rxllm.answered", dict)
-"""The messages that streams answer with, by the ids of the streams."""
+__all__ = ["routes"]
 
 _body = msgspec.json.Decoder(ChatRequest)
 _fields = msgspec.json.Decoder(dict[str, Any])
@@ -61,10 +48,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     catalogue.find(options.model)
     asked = catalogue.request(body.as_messages(), options, tools=body.as_tools())
     stream_id = f"{_prefix(body.id)}{uuid4().hex}"
-    answered = request.app[ANSWERED]
-    answered[stream_id] = Answered(body.answer_id or stream_id, body.call_ids)
-    while len(answered) > _MOST_NAMES:
-        del answered[next(iter(answered))]
+    message_id, model = body.answer_id or stream_id, options.model or catalogue.default
     with request.app[READERS].one_more():
         return await stream_answer(
             request,
@@ -72,11 +56,15 @@ async def chat(request: web.Request) -> web.StreamResponse:
             options,
             stream_id=stream_id,
             wire=UI_MESSAGES_WIRE,
-            writer=_writer(request, stream_id, options.model or catalogue.default),
+            writer=UIMessageWriter(
+                stream_id, model=model, message_id=message_id, call_ids=body.call_ids
+            ),
             refuse=refusal,
             name_of=lambda field: field,
             grace=request.app[LIMITS].grace,
             approvals=body.approvals,
+            message_id=message_id,
+            call_ids=body.call_ids,
         )
 
 
@@ -87,13 +75,17 @@ async def resume(request: web.Request) -> web.StreamResponse:
     if running is None:
         return web.Response(status=204)
     stream_id, model = running
+    asked = AskedStream.decode(await request.app[STREAMS].asked(stream_id))
+    writer = UIMessageWriter(
+        stream_id,
+        model=model,
+        message_id=asked.message_id or stream_id,
+        call_ids=asked.call_ids,
+    )
     with request.app[READERS].one_more():
         return await send_frames(
             request,
-            encode_each(
-                await request.app[STREAMS].read(stream_id),
-                _writer(request, stream_id, model),
-            ),
+            encode_each(await request.app[STREAMS].read(stream_id), writer),
             wire=UI_MESSAGES_WIRE,
             headers={"X-Stream-Id": stream_id},
             max_stall=request.app[LIMITS].reader_stall,
@@ -124,11 +116,6 @@ def _is_ui(fields: dict[str, Any]) -> bool:
     return "trigger" in fields or any(isinstance(each, dict) and "parts" in each for each in listed)
 
 
-def _writer(request: web.Request, stream_id: str, model: str | None) -> UIMessageWriter:
-    answered = request.app[ANSWERED].get(stream_id, Answered(stream_id))
-    return UIMessageWriter(stream_id, model=model, **answered._asdict())
-
-
 def _prefix(chat_id: str | None) -> str:
     """Return the beginning of the ids of a chat's streams, among those of the client."""
     if chat_id is None:
@@ -141,8 +128,6 @@ async def _running(request: web.Request) -> tuple[str, str | None] | None:
     """Return the newest live stream of a chat, and its model."""
     prefix = _prefix(request.match_info["id"])
     found = [
-        (each.id, each.model)
-        for each in await visible(request)
-        if each.id.startswith(prefix) and each.outcome is None
+        (each.id, each.model) for each in await visible(request, prefix) if each.outcome is None
     ]
     return found[-1] if found else None
