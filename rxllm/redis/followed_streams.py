@@ -190,6 +190,7 @@ class FollowedStreams:
 
     def _fail(self, replica: Replica) -> None:
         self._on_idle(replica)
+        replica.close()
         replica.fail(NodeLostError(_LOST))
 
     def _change_node(self, replica: Replica, state: StreamState) -> None:

@@ -146,17 +146,27 @@ class Journals:
         self._on_fenced = on_fenced
         self._on_flag = on_flag
         self._changed: dict[Journal, None] = {}
+        self._later: dict[Journal, asyncio.TimerHandle] = {}
         self._task: asyncio.Task[None] | None = None
 
     def note(self, journal: Journal) -> None:
         """Write what is new in a journal, soon."""
+        if self._later and (timer := self._later.pop(journal, None)) is not None:
+            timer.cancel()
         self._changed[journal] = None
         if self._task is None and not self._link.is_closed:
             loop = self._link.loop
             self._task = loop.create_task(self._write_all(), name="rxllm redis journals")
 
+    def _note_later(self, journal: Journal) -> None:
+        if journal not in self._later:
+            self._later[journal] = self._link.loop.call_later(_PAUSE, self.note, journal)
+
     async def close(self) -> None:
         """Stop writing."""
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -183,7 +193,7 @@ class Journals:
             try:
                 code, last, flag = await reply
             except StoreUnavailableError:  # reported by the connection
-                asyncio.get_running_loop().call_later(_PAUSE, self.note, journal)
+                self._note_later(journal)
                 continue
             if code == -1:
                 missing.append((journal, self._on_missing(journal)))
@@ -216,7 +226,7 @@ class Journals:
         try:
             outcome = await restored
         except StoreUnavailableError:
-            asyncio.get_running_loop().call_later(_PAUSE, self.note, journal)
+            self._note_later(journal)
             return
         if outcome == 0:
             journal.is_fenced = True

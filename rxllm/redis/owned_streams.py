@@ -64,6 +64,7 @@ class OwnedStreams:
         self._journals: dict[str, Journal] = {}
         self._has_written = asyncio.Event()
         self._is_closing = False
+        self._forgotten: dict[Journal, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer: Final = Journals(
             link,
@@ -107,6 +108,8 @@ class OwnedStreams:
         except BaseException:
             self.link.send(FORGET, keys, token, milliseconds(_GONE))
             raise
+        if (older := self._journals.get(details.id)) is not None:
+            self._remove(older)
         fields = fields_of(details, self._node)
         journal = self._journals[details.id] = Journal(kept, token, keys, written, fields)
         kept.log.on_change = lambda: self._writer.note(journal)
@@ -155,6 +158,11 @@ class OwnedStreams:
                 return str(error)
         return "ok"
 
+    def has(self, state: StreamState) -> bool:
+        """Return whether a stream, as Redis knows it, is one of these."""
+        journal = self._journals.get(state.details.id)
+        return journal is not None and _is_same(journal.token, state.token)
+
     def drop_followers(self, nodes: set[str]) -> None:
         """Forget the readers of dead nodes."""
         for kept in list(self._memory.running.values()):
@@ -170,7 +178,8 @@ class OwnedStreams:
         if journal.is_complete:
             self._drop(journal)
         else:
-            self.link.loop.call_later(_FORGOTTEN, self._drop, journal)
+            timer = self.link.loop.call_later(_FORGOTTEN, self._drop, journal)
+            self._forgotten[journal] = timer
 
     async def restore_all(self) -> None:
         """Write again what Redis has forgotten, also of streams that say nothing now."""
@@ -192,9 +201,8 @@ class OwnedStreams:
         for task in tuple(self._tasks):
             task.cancel()
         await self._writer.close()
-        for journal in self._journals.values():
-            journal.kept.log.on_change = None
-        self._journals.clear()
+        for journal in list(self._journals.values()):
+            self._remove(journal)
 
     def _enlist(self, stream_id: str) -> None:
         self.link.send(ENLIST, self.keys.listing, stream_id, self.ttl)
@@ -221,6 +229,8 @@ class OwnedStreams:
         del self._journals[journal.kept.details.id]
         journal.kept.log.on_change = None
         journal.is_fenced = True
+        if (timer := self._forgotten.pop(journal, None)) is not None:
+            timer.cancel()
 
     def _on_flag(self, journal: Journal, flag: str) -> None:
         journal.obeyed = flag
@@ -244,7 +254,7 @@ class OwnedStreams:
         if self._journals.get(stream_id) is not journal:
             return
         state = StreamState.of(stream_id, kept.details.grace, reply)
-        if state is not None and state.token.partition(".")[2] == journal.token.partition(".")[2]:
+        if state is not None and _is_same(state.token, journal.token):
             # A claim that was given up was executed all the same.
             journal.token, journal.is_fenced = state.token, False
             self._writer.note(journal)
@@ -257,3 +267,8 @@ class OwnedStreams:
         task = asyncio.get_running_loop().create_task(work, name="rxllm redis streams")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_same(token: str, other: str) -> bool:
+    """Return whether two tokens are of one claim: only Redis knows its epoch."""
+    return token.partition(".")[2] == other.partition(".")[2]

@@ -80,6 +80,7 @@ class Replica:
         self._on_abandon = on_abandon
         self._calls = CallReader()
         self._waiting = 0
+        self._is_closed = False
         self._moved = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
         log.on_readers = self._count_readers
@@ -203,7 +204,8 @@ class Replica:
             self._on_abandon(self)
 
     def close(self) -> None:
-        """Stop its timers."""
+        """Stop its timers. Its readers may read on."""
+        self._is_closed = True
         self._holding.dispose()
         if self._linger is not None:
             self._linger.cancel()
@@ -219,6 +221,6 @@ class Replica:
         if bool(count) != self.has_readers:
             self.has_readers = bool(count)
             self._on_readers(self, self.has_readers)
-        if not count and not self._waiting:
+        if not count and not self._waiting and not self._is_closed:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(_LINGER, self._on_idle, self)

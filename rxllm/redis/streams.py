@@ -17,6 +17,7 @@ from rxllm.chunks import Chunk
 from rxllm.errors import NodeLostError, StoreUnavailableError, StreamStateError
 from rxllm.redis.connections import Connected, Link, Server
 from rxllm.redis.followed_streams import FollowedStreams
+from rxllm.redis.names import RedisNames
 from rxllm.redis.nodes import Command, Node
 from rxllm.redis.owned_streams import OwnedStreams
 from rxllm.redis.scripts import milliseconds
@@ -24,6 +25,7 @@ from rxllm.redis.stream_entries import EPOCH
 from rxllm.redis.stream_scripts import CLAIM, DELETE, FLAG, LIST, StreamKeys
 from rxllm.redis.stream_state import StreamReader, StreamState, fields_of
 from rxllm.redis.tail import Tail
+from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.memory_store import MemoryStreams
 from rxllm.web.running_stream import RunningStream, StoreLimits, StreamDetails
 from rxllm.web.stream_messages import StreamSummary
@@ -101,6 +103,7 @@ class RedisStreams(Connected):
         self._tail: Tail
         self._owned: OwnedStreams
         self._followed: FollowedStreams
+        self._names: list[RedisNames] = []
 
     async def start(self, resume: Resume | None = None) -> None:
         """As `StreamStore.start`. Redis needn't be reachable."""
@@ -213,7 +216,7 @@ class RedisStreams(Connected):
         self, stream_id: str, after: int = 0, *, exact: bool = False
     ) -> Observable[Frame]:
         """As `StreamStore.read`."""
-        if stream_id in self._memory.running:
+        if await self._is_own(stream_id):
             return await self._memory.read(stream_id, after, exact=exact)
         replica = await self._followed.follow(stream_id)
         return await replica.read(after, exact=exact)
@@ -231,9 +234,8 @@ class RedisStreams(Connected):
         await self._act(stream_id, "cancel")
 
     async def _act(self, stream_id: str, what: Command) -> None:
-        kept = self._memory.running.get(stream_id)
-        if kept is not None:
-            self._owned.act(kept, what)
+        if await self._is_own(stream_id):
+            self._owned.act(self._memory.running[stream_id], what)
             return
         state = await self._reader.read(stream_id)
         if not state.is_live:
@@ -250,13 +252,13 @@ class RedisStreams(Connected):
 
     async def describe(self, stream_id: str) -> StreamSummary:
         """As `StreamStore.describe`. That of another server's stream has fewer fields."""
-        if stream_id in self._memory.running:
+        if await self._is_own(stream_id):
             return await self._memory.describe(stream_id)
         return await self._summary(await self._reader.read(stream_id))
 
     async def asked(self, stream_id: str) -> bytes | None:
         """As `StreamStore.asked`."""
-        if stream_id in self._memory.running:
+        if await self._is_own(stream_id):
             return await self._memory.asked(stream_id)
         return (await self._reader.read(stream_id)).details.asked
 
@@ -275,6 +277,18 @@ class RedisStreams(Connected):
             summaries = []
         return sorted([*own.values(), *summaries], key=lambda each: each.started)
 
+    async def _is_own(self, stream_id: str) -> bool:
+        """Return whether this server has a stream. One that has failed here may have been begun
+        again by another one."""
+        kept = self._memory.running.get(stream_id)
+        if kept is None or kept.may_be_joined:
+            return kept is not None
+        with suppress(StoreUnavailableError, StreamNotFoundError):
+            state = await self._reader.read(stream_id)
+            if not self._owned.has(state):
+                self._memory.forget(kept)
+        return stream_id in self._memory.running
+
     async def _summary(self, state: StreamState) -> StreamSummary:
         is_continued = self._resume is not None and state.details.is_resumable
         is_lost = (
@@ -285,6 +299,14 @@ class RedisStreams(Connected):
         )
         return state.summary(is_lost)
 
+    def names(
+        self, address: Callable[[], str], on_lost: Callable[[str, str], object]
+    ) -> RedisNames:
+        """As `rxllm.web.shared_store.SharedStore.names`."""
+        names = RedisNames(lambda: self._link, self.keys.room, self.lease, address, on_lost)
+        self._names.append(names)
+        return names
+
     async def close(self) -> None:
         """As `StreamStore.close`. What was said is written first, for at most a second."""
         for kept in self._memory.running.values():
@@ -292,6 +314,7 @@ class RedisStreams(Connected):
         await self._owned.write_rest()
         await self._memory.close()
         self._followed.close()
+        await asyncio.gather(*[each.close() for each in self._names])
         await asyncio.gather(self._owned.close(), self._tail.close(), self._node.close())
         name = self._node.name
         with suppress(StoreUnavailableError):

@@ -13,6 +13,7 @@ __all__ = [
     "DrainingError",
     "InvalidMessageError",
     "RefusedError",
+    "RoomElsewhereError",
     "StreamNotFoundError",
     "TooLargeError",
     "code_of",
@@ -46,6 +47,14 @@ class StreamNotFoundError(RxLLMError, KeyError):
         return Exception.__str__(self)  # KeyError would return the repr
 
 
+class RoomElsewhereError(RxLLMError):
+    """Another server has the room: `address` is the address of that server."""
+
+    def __init__(self, message: str, address: str) -> None:
+        super().__init__(message)
+        self.address = address
+
+
 class DrainingError(RxLLMError):
     """The server is shutting down and accepts no new streams."""
 
@@ -68,6 +77,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (StreamNotFoundError, 404),
     (errors.StreamTimeoutError, 504),
     (errors.StreamStateError, 409),
+    (RoomElsewhereError, 421),
     (errors.LaggedBehindError, 408),
     # A provider rejected the server's key, or failed: not the client's fault.
     (errors.ProviderError, 502),
@@ -153,6 +163,7 @@ def failure_message(
         partial=(getattr(error, "partial", "") if is_ours else "") or partial or None,
         position=position,
         retry_after=getattr(error, "retry_after", None),
+        address=error.address if isinstance(error, RoomElsewhereError) else None,
     )
 
 

@@ -87,7 +87,7 @@ class MemoryStreams:
         if known is not None and details.key is not None and known.details.key == details.key:
             if known.may_be_joined:
                 return known
-            self._forget(known)
+            self.forget(known)
         if self._registry.refusing:
             raise DrainingError("the server is shutting down and accepts no new streams")
         if details.id in self._streams or any(
@@ -111,7 +111,7 @@ class MemoryStreams:
             self._limits,
             self._buffer_size,
             on_ended=self._keep,
-            on_expired=self._forget,
+            on_expired=self.forget,
             log=log,
             first_position=first_position,
         )
@@ -166,15 +166,15 @@ class MemoryStreams:
             kept.cancel()
         await asyncio.gather(*[kept.scheduler.settle() for kept in streams])
         for kept in streams:
-            self._forget(kept)
+            self.forget(kept)
 
     def _keep(self, kept: RunningStream) -> None:
         """Keep a stream that has ended, and forget the oldest beyond `limits.ended_streams`."""
         self._ended.append(kept)
         while len(self._ended) > self._limits.ended_streams:
-            self._forget(self._ended[0])
+            self.forget(self._ended[0])
 
-    def _forget(self, kept: RunningStream) -> None:
+    def forget(self, kept: RunningStream) -> None:
         """Remove a stream from the store; its current readers can continue."""
         kept.stop_timer()
         if self._streams.get(kept.log.id) is kept:

@@ -54,7 +54,7 @@ class StreamFailed(_OfStream, tag="error"):
     `code` names the class of the error in snake case (`rate_limit`, `bad_request`,
     `invalid_message`, `too_many_messages`, ...), `field` the invalid part of the message. `partial`
     is the text received before the failure, `retry_after` how many seconds to wait, if the provider
-    specified it.
+    specified it, `address` that of the server that has the `room` (`room_elsewhere`).
     """
 
     code: str
@@ -66,6 +66,7 @@ class StreamFailed(_OfStream, tag="error"):
     position: int | None = None
     retry_after: float | None = None
     room: str | None = None
+    address: str | None = None
 
 
 StreamStatus: TypeAlias = Literal[

@@ -29,11 +29,12 @@ def free_port() -> int:
 class RedisServer:
     """One server, which can be stopped, started again, and made to hang."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         if PROGRAM is None:
             pytest.skip("there is no redis-server: apt-get install redis-server")
         self.program: str = PROGRAM
         self.folder = folder
+        self.options = options
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis(port=self.port)
@@ -56,12 +57,12 @@ class RedisServer:
         """Start it, empty, and return once it answers."""
         command = [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self._process = subprocess.Popen(
-            [*command, "--dir", str(self.folder)], stdout=subprocess.DEVNULL
+            [*command, "--dir", str(self.folder), *self.options], stdout=subprocess.DEVNULL
         )
         for _ in range(500):
             try:
                 self.client.ping()
-            except redis.ConnectionError:
+            except (redis.ConnectionError, redis.BusyLoadingError):
                 assert self._process.poll() is None, "redis-server has ended"
                 time.sleep(0.01)
             else:
@@ -96,5 +97,6 @@ class RedisServer:
             b"string": self.client.get,
             b"zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
             b"hash": self.client.hgetall,
+            b"stream": self.client.xrange,
         }
         return key + b" " + repr(read[self.client.type(key)](key)).encode()

@@ -1,0 +1,46 @@
+"""What a store that several servers share offers besides `StreamStore`: names, such as of rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+__all__ = ["NameLeases", "SharedStore"]
+
+
+class NameLeases(Protocol):
+    """Names that are bound to one of several servers, so that all agree on where each is.
+
+    A server keeps its names until it unbinds them; those of a server that has died are free after a
+    few seconds.
+    """
+
+    async def bind(self, name: str) -> str | None:
+        """Bind a name to this server, and return `None`; if another server has it, the address of
+        that one. Idempotent.
+
+        Raises:
+            StoreUnavailableError: the other servers can't be asked. Names that are bound stay so.
+        """
+        ...
+
+    def unbind(self, name: str) -> None:
+        """Let other servers have a name. No effect if it isn't bound to this server."""
+        ...
+
+
+@runtime_checkable
+class SharedStore(Protocol):
+    """A `StreamStore` of several servers."""
+
+    def names(
+        self, address: Callable[[], str], on_lost: Callable[[str, str], object]
+    ) -> NameLeases:
+        """Return the names of this server. They are given up when the store is closed.
+
+        Args:
+            address: returns the address of this server, for the other ones.
+            on_lost: called with a name that another server has meanwhile, because this one was cut
+                off, and with the address of that server.
+        """
+        ...
