@@ -54,6 +54,11 @@ _Numbers = TypeVar("_Numbers", bound=msgspec.Struct)
     default=None,
     help="Continue the streams of servers that have died.  [default: take-over]",
 )
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="URL of this server among those that share a store.  [default: where it listens]",
+)
 @click.option("--model", "-m", "names", multiple=True, help="Model to serve; repeatable.")
 @click.option(
     "--router",
@@ -122,6 +127,7 @@ def serve(
     reuse_port: bool,
     store: str | None,
     take_over: bool | None,
+    public_url: str | None,
     names: Sequence[str],
     routers: Sequence[str],
     api_key: str | None,
@@ -176,6 +182,7 @@ def serve(
             log_prompts=log_prompts or server.log_prompts,
             store=_store(server.store if store is None else store, given_settings.buffer_size),
             take_over=server.take_over if take_over is None else take_over,
+            address=server.public_url if public_url is None else public_url,
         )
     except RxLLMError as error:
         raise failure(error) from error

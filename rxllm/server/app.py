@@ -19,10 +19,12 @@ from rxllm.errors import RxLLMError
 from rxllm.requests import Model
 from rxllm.server import admin, endpoints, health, schema
 from rxllm.server.access_log import AccessLog
+from rxllm.server.address import ServerAddress
 from rxllm.server.ag_ui import endpoints as ag_ui_endpoints
 from rxllm.server.anthropic import endpoints as anthropic_endpoints
 from rxllm.server.anthropic.endpoints import anthropic_error, is_anthropic
 from rxllm.server.app_keys import (
+    ADDRESS,
     LIMITS,
     MODELS,
     READERS,
@@ -82,6 +84,7 @@ def create_app(
     log_prompts: bool = False,
     store: Callable[[ops.StreamRegistry, Limits], StreamStore] | None = None,
     take_over: bool = True,
+    address: str | None = None,
 ) -> web.Application:
     """Create the server as an aiohttp application, to run or to add to another with `add_subapp`.
 
@@ -122,10 +125,14 @@ def create_app(
             `partial(RedisStreams, "redis://...")`.
         take_over: whether a stream of another server that has died is continued here, if its answer
             is text alone. Its request, with the prompt, is in the store for that.
+        address: the URL of this server among those that share a store, such as
+            `https://one.example.org/`, for clients that ask another one for a room that is here.
+            By default the one on which `serve` listens, or else the name of the machine and the
+            number of the process.
 
     Raises:
-        BadRequestError: a model, a key, an origin, a host or a proxy is invalid, or a price isn't
-            known.
+        BadRequestError: a model, a key, an origin, a host, a proxy or the address is invalid, or a
+            price isn't known.
         ModelNotFoundError: the default model, or that of the chat or the rooms, isn't one of the
             models.
         TypeError: `limits`, `settings`, `chat` or `rooms` is not of its class.
@@ -147,6 +154,7 @@ def create_app(
     app = web.Application(
         middlewares=[_answer_errors, guard.middleware], client_max_size=limits.body_bytes
     )
+    app[ADDRESS] = ServerAddress(address)
     app[LIMITS] = limits
     app[SETTINGS] = settings
     app[REQUIRES_KEY] = bool(known)

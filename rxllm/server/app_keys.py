@@ -9,12 +9,23 @@ from typing import Final
 from aiohttp import web
 
 from rxllm.errors import PoolFullError
+from rxllm.server.address import ServerAddress
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.limits import Limits
 from rxllm.settings import Settings
 from rxllm.web.stream_store import StreamStore
 
-__all__ = ["LIMITS", "MODELS", "READERS", "REQUIRES_KEY", "ROOT", "SETTINGS", "STREAMS", "Readers"]
+__all__ = [
+    "ADDRESS",
+    "LIMITS",
+    "MODELS",
+    "READERS",
+    "REQUIRES_KEY",
+    "ROOT",
+    "SETTINGS",
+    "STREAMS",
+    "Readers",
+]
 
 
 class Readers:
@@ -49,6 +60,7 @@ MODELS: web.AppKey[Catalogue] = web.AppKey("rxllm.models", Catalogue)
 STREAMS: web.AppKey[StreamStore] = web.AppKey("rxllm.streams", StreamStore)
 """The streams that outlive their connections."""
 
+ADDRESS: web.AppKey[ServerAddress] = web.AppKey("rxllm.address", ServerAddress)
 READERS: web.AppKey[Readers] = web.AppKey("rxllm.readers", Readers)
 LIMITS: web.AppKey[Limits] = web.AppKey("rxllm.limits", Limits)
 SETTINGS: web.AppKey[Settings] = web.AppKey("rxllm.settings", Settings)

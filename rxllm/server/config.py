@@ -41,6 +41,7 @@ class ServerConfig(_Section):
     reuse_port: bool = False
     store: str | None = None
     take_over: bool = True
+    public_url: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
     log_prompts: bool = False

@@ -170,7 +170,8 @@ class SendChat(_FromClient, tag="chat"):
 
 
 class Join(_FromClient, tag="join"):
-    """Join a room under a name."""
+    """Join a room under a name. A room that is on another of several servers is an `error` with the
+    code `room_elsewhere` and the `address` of that server."""
 
     room: _Room
     name: _Name
@@ -259,7 +260,8 @@ class RoomSummary(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class RoomList(_FromServer, tag="rooms"):
-    """The rooms that have members, the most recently active first; also of `GET /rooms`."""
+    """The rooms of this server that have members, the most recently active first; also of
+    `GET /rooms`. Rooms of other servers that share its streams are not listed."""
 
     rooms: tuple[RoomSummary, ...]
 

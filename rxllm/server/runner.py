@@ -16,8 +16,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from rxllm.errors import RxLLMError
+from rxllm.server.address import url_of
 from rxllm.server.app import drain
-from rxllm.server.app_keys import LIMITS, MODELS
+from rxllm.server.app_keys import ADDRESS, LIMITS, MODELS
 from rxllm.server.connections import BoundedSite, most_connections
 
 __all__ = ["ServeError", "is_loopback", "serve"]
@@ -98,8 +99,10 @@ async def _serve(
         await site.start()
     except OSError as error:
         raise ServeError(_reason(error, host, port)) from error
-    for url in _urls(runner):
-        say(f"rxllm is serving on {url} (Ctrl-C to stop)")
+    listening = [(each[0], each[1]) for each in runner.addresses]
+    runner.app[ADDRESS].listen_on(*listening[0])
+    for address in listening:
+        say(f"rxllm is serving on {url_of(*address)} (Ctrl-C to stop)")
     await asked.wait()
     registry = runner.app[MODELS].registry
     if registry.active:
@@ -148,14 +151,6 @@ def _is_our_fault(record: logging.LogRecord) -> bool:
     """Return whether a record is worth a traceback: what isn't HTTP is answered with 400."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, HttpProcessingError)
-
-
-def _urls(runner: web.AppRunner) -> list[str]:
-    urls = []
-    for address in runner.addresses:
-        host, port = address[0], address[1]
-        urls.append(f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/")
-    return urls
 
 
 def is_loopback(host: str) -> bool:

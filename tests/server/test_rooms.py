@@ -533,8 +533,8 @@ def test_typing_ends_after_60_seconds_unless_it_is_repeated() -> None:
 
         ann, bob = (Outbox(lambda: None) for _ in range(2))
         with ann.frames.subscribe(on_frame), bob.frames.subscribe(lambda _: None):
-            rooms.join(ann, "r", "Ann")
-            rooms.join(bob, "r", "Bob")
+            await rooms.join(ann, "r", "Ann")
+            await rooms.join(bob, "r", "Bob")
             begun = clock()
             rooms.type(bob, "r", True)
             await asyncio.sleep(50)
@@ -566,7 +566,7 @@ async def test_a_member_that_is_evicted_by_its_own_question_gets_no_answer() -> 
     app = create_app({"tiny": model})
     async with serving(app):
         rooms, outbox = entering(app, evicted_at=b"room_message")
-        rooms.join(outbox, "r", "Ann")
+        await rooms.join(outbox, "r", "Ann")
         rooms.say(outbox, Say(room="r", text="bot, tell me a story"))
         await turns()  # in which the model would be asked
         assert (len(rooms), model.active) == (0, 0)
@@ -577,8 +577,8 @@ async def test_a_room_closes_once_if_a_broadcast_evicts_the_last_member() -> Non
     async with serving(app):
         rooms, ann = entering(app, evicted_at=b'"left"')
         _, bob = entering(app, evicted_at=b"nothing")
-        rooms.join(ann, "r", "Ann")
-        rooms.join(bob, "r", "Bob")
+        await rooms.join(ann, "r", "Ann")
+        await rooms.join(bob, "r", "Bob")
         rooms.leave(bob, "r")
         assert len(rooms) == 0
 
@@ -592,7 +592,7 @@ async def test_a_member_that_is_evicted_while_it_joins_reads_no_answer() -> None
         model.let(1)
         await ann.until("chunk")
         rooms, late = entering(app, evicted_at=b"joined")
-        rooms.join(late, "r", "Late")
+        await rooms.join(late, "r", "Late")
         assert (await ann.until("left"))["name"] == "Late"
         assert [each.readers for each in await app[STREAMS].list()] == [
             2

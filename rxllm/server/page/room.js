@@ -105,7 +105,11 @@ export function setUpRoom(connection) {
   on("joined", (message) => {
     if (room.joined(message)) within(true);
   });
-  on("left", (message) => room.left(message));
+  on("left", (message) => {
+    const isOut = room.inside && message.name === room.me; // the server has closed the room
+    room.left(message);
+    if (isOut) left();
+  });
   on("typing", (message) => room.typing(message));
   on("chunk", (message) => room.chunk(message));
   on("room_message", (message) => room.said(message));

@@ -957,8 +957,9 @@ const delayOf = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
  * A lost connection is re-established automatically, after a growing, random pause, with at most
  * one pending attempt, until `disconnect()`. Then
  * - rooms are joined again (the server sends their history with `joined`). Until the server notices
- *   the loss, the old connection still holds the name: the client retries for `rejoinFor` seconds,
- *   each time with a `rejoining` event (`{room, name, delay}`) instead of an `error`;
+ *   the loss, the old connection still holds the name, and of several servers the old one still has
+ *   the room (`room_elsewhere`): the client retries for `rejoinFor` seconds, each time with a
+ *   `rejoining` event (`{room, name, delay}`) instead of an `error`;
  * - streams and the chat continue (`reconnected`), if the client is back within the server's grace
  *   period;
  * - otherwise the server has dropped them (`forgotten`): each stream fails with `connection_lost`
@@ -1161,6 +1162,7 @@ export class Connection extends EventTarget {
     this.#unanswered = 0;
     if (message.type === "connected" && !this.#greeted(message)) return;
     if (message.type === "joined") this.#joined(message);
+    if (message.type === "left") this.#left(message);
     if (message.type === "error" && this.#rejoins(message)) return;
     if (message.type === "reconnected") this.#resolveSession();
     if (this.#untried !== undefined && isRefusal(message)) {
@@ -1229,10 +1231,17 @@ export class Connection extends EventTarget {
     if (entry?.name === name) Object.assign(entry, { joined: true, until: 0 });
   }
 
-  /** Whether to retry after this refusal: the name may be free in a moment. */
-  #rejoins({ room, field }) {
+  /** The server has closed the room: it isn't joined again. */
+  #left({ room, name }) {
     const entry = this.#rooms.get(room);
-    if (!entry || field !== "name" || Date.now() >= entry.until) return false;
+    if (entry?.name === name && entry.joined) this.#forgetRoom(room);
+  }
+
+  /** Whether to retry after this refusal: the name, or the room, may be free in a moment. */
+  #rejoins({ room, field, code }) {
+    const entry = this.#rooms.get(room);
+    const mayPass = field === "name" || code === "room_elsewhere";
+    if (!entry || !mayPass || Date.now() >= entry.until) return false;
     const { cap = REJOIN_PAUSE } = this.backoff;
     const delay = backoff(entry.attempt, { ...this.backoff, cap: Math.min(cap, REJOIN_PAUSE) });
     entry.attempt += 1;

@@ -1,4 +1,4 @@
-"""`GET /rooms`: the rooms of the server."""
+"""`GET /rooms`: the rooms of this server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["routes"]
 
 
 async def list_rooms(request: web.Request) -> web.Response:
-    """`GET /rooms`: the rooms that have members."""
+    """`GET /rooms`: the rooms of this server that have members, not those of other servers."""
     return json_response(RoomList(rooms=request.app[CONNECTIONS].rooms.listed))
 
 

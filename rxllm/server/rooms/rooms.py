@@ -3,49 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from typing import Final
-from uuid import uuid4
-
-import msgspec
 
 from rxllm.server.catalogue import Catalogue
-from rxllm.server.limits import Limits
-from rxllm.server.messages import Joined, Left, RoomMessage, RoomSummary, Say, Typing
+from rxllm.server.messages import Left, RoomSummary, Say
 from rxllm.server.persona import RoomSettings
-from rxllm.server.rooms.bot import Bot
-from rxllm.server.rooms.member import BOT, Member, check_name, is_addressed, name_key
+from rxllm.server.rooms.member import Member, check_name
+from rxllm.server.rooms.room import Room
 from rxllm.server.websocket.outbox import Outbox
-from rxllm.web.encoding import to_json
-from rxllm.web.failures import InvalidMessageError, RefusedError, TooLargeError
+from rxllm.web.failures import (
+    RefusedError,
+    RoomElsewhereError,
+    failure_message,
+)
+from rxllm.web.shared_store import NameLeases, SharedStore
 from rxllm.web.stream_store import StreamStore
 
-__all__ = ["Room", "Rooms"]
+__all__ = ["Rooms"]
 
-_HISTORY: Final = 50
-_TYPING_SECONDS: Final = 60.0
 _ROOMS_PER_CLIENT: Final = 8
 
 
 class Rooms:
     """The rooms of a server. A room exists while it has members.
 
-    A client is identified by its outbox, and may be in several rooms.
+    A client is identified by its outbox, and may be in several rooms. Of several servers that share
+    a store, one has each room: the others refuse to open one of the same name.
 
     Args:
         catalogue: the models, and the limits for clients.
         store: holds the answers while they are streamed.
         settings: how the model answers.
+        address: returns the address of this server.
     """
 
-    def __init__(self, catalogue: Catalogue, store: StreamStore, settings: RoomSettings) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        store: StreamStore,
+        settings: RoomSettings,
+        address: Callable[[], str],
+    ) -> None:
         self._catalogue = catalogue
         self._store = store
         self._settings = settings
         self._rooms: dict[str, Room] = {}
         self._stopping: set[asyncio.Task[None]] = set()
+        self._binding: Counter[str] = Counter()  # names, by those who wait to join
+        self._names: NameLeases | None = None
+        if isinstance(store, SharedStore):
+            self._names = store.names(address, self._on_lost)
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -63,30 +72,54 @@ class Rooms:
             ]
         )
 
-    def join(self, outbox: Outbox, room_name: str, name: str) -> None:
+    async def join(self, outbox: Outbox, room_name: str, name: str) -> None:
         """Join a room.
 
         All members receive `joined`, the new one with the history. The new member then receives who
-        is typing, and the answer in progress from its beginning.
+        is typing, and the answer in progress from its beginning. A room that is opened is bound to
+        this server until it closes.
 
         Raises:
             InvalidMessageError: a name is invalid, or taken in this room.
             RefusedError: there are too many rooms, or too many members in the room.
+            RoomElsewhereError: another server has the room.
+            StoreUnavailableError: another server may have the room, and can't be asked.
         """
         check_name(room_name, "room")
         check_name(name, "name")
+        self._check_count(outbox, room_name)
+        if self._names is None or room_name in self._rooms:
+            self._open(room_name).join(Member(name, outbox))
+            return
+        self._binding[room_name] += 1
+        try:
+            address = await self._names.bind(room_name)
+            if address is not None:
+                raise _elsewhere(room_name, address)
+            if outbox.is_open:  # or the client has left meanwhile
+                self._check_count(outbox, room_name)
+                self._open(room_name).join(Member(name, outbox))
+        finally:
+            self._binding[room_name] -= 1
+            self._unbind(room_name)
+
+    def _check_count(self, outbox: Outbox, room_name: str) -> None:
+        """Raise a `RefusedError` if there are too many rooms for another one."""
         room = self._rooms.get(room_name)
         joined = sum(outbox in each for each in self._rooms.values())
         if joined >= _ROOMS_PER_CLIENT and (room is None or outbox not in room):
             raise RefusedError("too_many_rooms", f"you are already in {joined} rooms", 429)
+        most = self._catalogue.limits.rooms
+        if room is None and len(self._rooms) >= most:
+            raise RefusedError("too_many_rooms", f"the server already has {most} rooms", 429)
+
+    def _open(self, room_name: str) -> Room:
+        """Return the room with this name; a new one if there is none."""
+        room = self._rooms.get(room_name)
         if room is None:
-            most = self._catalogue.limits.rooms
-            if len(self._rooms) >= most:
-                raise RefusedError("too_many_rooms", f"the server already has {most} rooms", 429)
-            room = self._rooms[room_name] = Room(
-                room_name, self._catalogue, self._store, self._settings
-            )
-        room.join(Member(name, outbox))
+            room = Room(room_name, self._catalogue, self._store, self._settings)
+            self._rooms[room_name] = room
+        return room
 
     def leave(self, outbox: Outbox, room_name: str) -> None:
         """Leave a room.
@@ -138,128 +171,35 @@ class Rooms:
             raise RefusedError("not_in_room", f"you are not in the room {room_name!r}", 409)
         return room
 
+    def _on_lost(self, room_name: str, address: str) -> None:
+        """Close a room that another server has as well, and let its members know."""
+        room = self._rooms.get(room_name)
+        if room is None:
+            return
+        message = failure_message(_elsewhere(room_name, address))
+        message.room = room_name
+        members = room.members
+        self._close(room)
+        for each in members:
+            each.outbox.send(message)
+            each.outbox.send(Left(room=room_name, name=each.name, participants=()))
+
+    def _unbind(self, room_name: str) -> None:
+        """Let other servers have a name, unless there is such a room, or somebody will open it."""
+        if self._names is None or self._binding[room_name] > 0:
+            return
+        del self._binding[room_name]
+        if room_name not in self._rooms:
+            self._names.unbind(room_name)
+
     def _close(self, room: Room) -> None:
         del self._rooms[room.name]
+        self._unbind(room.name)
         task = room.close()
         if task is not None:
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
 
-class Room:
-    """One room. Created by `Rooms`, whose methods document those of this class."""
-
-    def __init__(
-        self, name: str, catalogue: Catalogue, store: StreamStore, settings: RoomSettings
-    ) -> None:
-        self.name = name
-        self.last_activity = time.time()
-        self._limits: Limits = catalogue.limits
-        self._members: dict[Outbox, Member] = {}
-        self._history: deque[RoomMessage] = deque(maxlen=_HISTORY)
-        self._bot = Bot(self, catalogue, store, settings)
-
-    def __contains__(self, outbox: object) -> bool:
-        return outbox in self._members
-
-    @property
-    def members(self) -> Sequence[Member]:
-        """The members, in the order in which they joined."""
-        return tuple(self._members.values())
-
-    @property
-    def history(self) -> Sequence[RoomMessage]:
-        """The last messages, within `limits.prompt_characters` in all."""
-        return tuple(self._history)
-
-    def join(self, member: Member) -> None:
-        if member.outbox in self._members:
-            raise RefusedError("already_joined", f"you are already in the room {self.name!r}", 409)
-        if len(self._members) >= self._limits.room_members:
-            raise RefusedError("room_full", f"the room {self.name!r} is full", 429)
-        if any(name_key(each.name) == name_key(member.name) for each in self.members):
-            raise InvalidMessageError(f"the name {member.name!r} is taken in this room", "name")
-        self._members[member.outbox] = member
-        self.last_activity = time.time()
-        joined = Joined(room=self.name, name=member.name, participants=self._names)
-        self.broadcast(joined, besides=member)
-        member.outbox.send(msgspec.structs.replace(joined, history=self.history))
-        for each in self.members:
-            if each.typing is not None:
-                member.outbox.send(self._typing(each.name, True))
-        if self._bot.is_typing:
-            member.outbox.send(self._typing(BOT, True))
-        self._bot.attach(member)
-
-    def leave(self, outbox: Outbox) -> None:
-        member = self._members.pop(outbox)
-        self._stop_typing(member)
-        member.leave()
-        left = Left(room=self.name, name=member.name, participants=self._names)
-        outbox.send(left)
-        self.broadcast(left)
-
-    def say(self, outbox: Outbox, said: Say) -> None:
-        member, text = self._members[outbox], said.text
-        most = min(self._limits.history_characters, self._limits.prompt_characters)
-        if len(text) > most:
-            raise TooLargeError(f"a message must be at most {most} characters", "text")
-        if not text.strip():
-            raise InvalidMessageError("the message is empty", "text")
-        if asks := is_addressed(text):
-            self._bot.check(said)
-        self._stop_typing(member)
-        message = RoomMessage(
-            room=self.name, id=uuid4().hex, name=member.name, text=text, timestamp=time.time()
-        )
-        self.keep(message)
-        self.broadcast(message)
-        if asks:
-            self._bot.answer(message, said)
-
-    def type(self, outbox: Outbox, typing: bool) -> None:
-        member = self._members[outbox]
-        if not typing:
-            self._stop_typing(member)
-            return
-        before = member.typing
-        loop = asyncio.get_running_loop()
-        member.typing = loop.call_later(_TYPING_SECONDS, self._stop_typing, member)
-        if before is None:
-            self.broadcast(self._typing(member.name, True), besides=member)
-        else:
-            before.cancel()
-
-    def keep(self, message: RoomMessage) -> None:
-        """Add a message to the history."""
-        self.last_activity = time.time()
-        self._history.append(message)
-        characters = sum(len(each.text) for each in self._history)
-        while characters > self._limits.prompt_characters:
-            characters -= len(self._history.popleft().text)
-
-    def broadcast(self, message: msgspec.Struct, besides: Member | None = None) -> None:
-        """Send to all members; for a slow one, messages are queued in its own outbox."""
-        frame = to_json(message)
-        for member in self.members:
-            if member is not besides:
-                member.outbox.write(frame)
-
-    def close(self) -> asyncio.Task[None] | None:
-        """Stop the answers of the model. Returns their cancelled task, if any."""
-        for member in self.members:
-            member.leave()
-        return self._bot.stop()
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(member.name for member in self.members)
-
-    def _typing(self, name: str, typing: bool) -> Typing:
-        return Typing(room=self.name, typing=typing, name=name)
-
-    def _stop_typing(self, member: Member) -> None:
-        if member.typing is not None:
-            member.typing.cancel()
-            member.typing = None
-            self.broadcast(self._typing(member.name, False), besides=member)
+def _elsewhere(room_name: str, address: str) -> RoomElsewhereError:
+    return RoomElsewhereError(f"the room {room_name!r} is on another server: {address}", address)

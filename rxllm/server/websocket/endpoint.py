@@ -15,7 +15,7 @@ from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from rxllm.server.app_keys import LIMITS, MODELS, STREAMS
+from rxllm.server.app_keys import ADDRESS, LIMITS, MODELS, STREAMS
 from rxllm.server.limits import Limits
 from rxllm.server.persona import Persona, RoomSettings
 from rxllm.server.rooms.rooms import Rooms
@@ -123,7 +123,8 @@ def add_websocket(app: web.Application, chat: Persona, rooms: RoomSettings) -> N
 
     Call this after `drain` was added to `on_shutdown`, since this adds the closing of connections.
     """
-    of_rooms = Rooms(app[MODELS], app[STREAMS], rooms)
+    address = app[ADDRESS]
+    of_rooms = Rooms(app[MODELS], app[STREAMS], rooms, lambda: address.value)
     app[CONNECTIONS] = Connections(of_rooms, app[LIMITS], chat)
     app.router.add_get("/ws", websocket, allow_head=False)
     app.on_shutdown.append(_close)

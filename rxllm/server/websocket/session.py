@@ -197,7 +197,7 @@ class Session:
             case Ping():
                 self.outbox.send(Pong())
             case Join():
-                self._rooms.join(self.outbox, message.room, message.name)
+                await self._rooms.join(self.outbox, message.room, message.name)
             case Leave():
                 self._rooms.leave(self.outbox, message.room)
             case Say():

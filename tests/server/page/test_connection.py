@@ -17,6 +17,7 @@ from rxllm.server.messages import (
     Complete,
     Connected,
     Joined,
+    Left,
     Pong,
     Reconnected,
     ServerMessage,
@@ -65,6 +66,7 @@ class Sockets:
         self.cut_first = 0
         self.deaf = False
         self.ghosts = 0
+        self.taken = StreamFailed(code="invalid_message", message="taken", field="name")
         self.kept: tuple[str, ...] = ()  # secrets of sessions
 
     def asked(self) -> list[str]:
@@ -137,9 +139,10 @@ class Sockets:
             await self.send(socket, ChatMessage(id=stream, text="well", history=1))
         elif kind == "join" and self.connections > 1 and self.ghosts:
             self.ghosts -= 1
-            taken = StreamFailed(code="invalid_message", message="taken", field="name")
-            taken.room = message["room"]
-            await self.send(socket, taken)
+            self.taken.room = message["room"]
+            await self.send(socket, self.taken)
+        elif kind == "leave":
+            await self.send(socket, Left(room=message["room"], name="Ada", participants=()))
         elif kind == "join":
             joined = Joined(room=message["room"], name=message["name"], participants=("Ada",))
             await self.send(socket, joined)
@@ -727,11 +730,19 @@ async def test_restarts_without_output_are_limited(in_browser: Library) -> None:
     assert sockets.asked() == ["start"] * 6
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        StreamFailed(code="invalid_message", message="taken", field="name"),
+        StreamFailed(code="room_elsewhere", message="elsewhere", address="http://other/"),
+    ],
+)
 async def test_a_room_is_rejoined_once_the_lost_connection_has_left_it(
-    in_browser: Library,
+    in_browser: Library, refusal: StreamFailed
 ) -> None:
+    """Of several servers, the one of the lost connection may still have the room."""
     sockets = Sockets()
-    sockets.ghosts = 3
+    sockets.ghosts, sockets.taken = 3, refusal
     found = await in_browser(
         CONNECT
         + """
@@ -750,6 +761,31 @@ async def test_a_room_is_rejoined_once_the_lost_connection_has_left_it(
         sockets.routes,
     )
     assert found == [[], ["lobby"] * 3]
+
+
+async def test_a_room_that_the_server_has_closed_is_not_joined_again(in_browser: Library) -> None:
+    sockets = Sockets()
+    found = await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        connection.join("lobby", "Ada");
+        await next(connection, "joined");
+        connection.join("other", "Ada");
+        await next(connection, "joined");
+        connection.send({ type: "leave", room: "lobby" }); // which this server answers as it closes
+        await next(connection, "left");
+        connection.start({ prompt: "cut me" });
+        return (await next(connection, "joined")).room;
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == "other"
+    assert [each["room"] for each in sockets.got if each["type"] == "join"] == [
+        *("lobby", "other"),
+        "other",
+    ]
 
 
 async def test_a_name_that_stays_taken_is_an_error(in_browser: Library) -> None:

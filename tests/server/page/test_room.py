@@ -128,3 +128,14 @@ async def test_joining_another_room_before_the_first_join_is_only_in_the_last(
     await expect(page.locator("#room .log")).to_contain_text("You are in two.")
     rooms = server.app[CONNECTIONS].rooms
     assert len(rooms) == 1
+
+
+async def test_a_room_that_another_server_has_is_left(page: Page, serve: Serve) -> None:
+    server = await serve(ScriptedModel("fine"))
+    await join(page, server, "Ada")
+    server.app[CONNECTIONS].rooms._on_lost("lobby", "http://other/")
+    await expect(page.locator("#room .log")).to_contain_text(
+        "the room 'lobby' is on another server: http://other/"
+    )
+    await expect(page.locator("#room [name=join]")).to_be_visible()
+    await expect(page.locator("#room-text")).to_be_disabled()
