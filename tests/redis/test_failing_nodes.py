@@ -392,14 +392,7 @@ async def test_two_nodes_that_begin_one_id_apart_agree_later(server: RedisServer
 
 
 async def test_a_stream_that_ends_at_once_is_the_same_everywhere(server: RedisServer) -> None:
-    said = (
-        Start("r", "m"),
-        Token("a"),
-        Notice("restart"),
-        Start("r", "m"),
-        Token("b"),
-        End("stop"),
-    )
+    said: list[Chunk] = [Start("r", "m"), Token("a"), Notice("restart"), Token("b"), End("stop")]
     async with no_leaks(), Fleet(server.url) as fleet:
         own, other = await fleet.nodes(2)
         stream = reactivex.of(*said)
