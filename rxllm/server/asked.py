@@ -27,6 +27,7 @@ class AskedStream(msgspec.Struct, frozen=True, kw_only=True):
         message_id, call_ids: of a UI message stream, the message that it answers with, and the
             calls that this message has.
         echoed: of a response of the Responses API, the fields that it repeats.
+        client_id: the id that the client of a WebSocket has given to the stream.
         version: of this record.
     """
 
@@ -37,11 +38,13 @@ class AskedStream(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = None
     call_ids: Sequence[str] = ()
     echoed: dict[str, Any] | None = None
+    client_id: str | None = None
     version: int = _VERSION
 
     def encode(self) -> bytes | None:
         """Return the record, or `None` if there is nothing in it."""
-        if self.request is None and self.message_id is None and self.echoed is None:
+        given = self.request, self.message_id, self.echoed, self.client_id
+        if all(each is None for each in given):
             return None
         try:
             return msgspec.json.encode(self)

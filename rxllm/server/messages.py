@@ -129,10 +129,17 @@ class Resume(_FromClient, tag="resume"):
 
 class Reconnect(_FromClient, tag="reconnect"):
     """Continue the streams and the chat of a lost connection on a new one, before any other
-    request. The server keeps them for `limits.grace` seconds. Rooms have to be joined again."""
+    request. The server keeps them for `limits.grace` seconds. Rooms have to be joined again.
+    Another server that shares the streams continues them, but not the chat."""
 
     session: Annotated[
-        str, Meta(min_length=1, max_length=100, description="the `session` of the lost connection")
+        str,
+        Meta(
+            min_length=1,
+            max_length=100,
+            description="the `session` of the lost connection: that of its `reconnected`, if it has"
+            " one, or else of its `connected`",
+        ),
     ]
     positions: Annotated[
         dict[str, int],
@@ -241,7 +248,16 @@ class Reconnected(_FromServer, tag="reconnected"):
     """The streams and the chat of a lost connection continue here. The missed messages follow; a
     stream that can no longer be read ends with an `error`."""
 
-    history: Annotated[int, Meta(description="number of chat exchanges kept")] = 0
+    history: Annotated[
+        int, Meta(description="number of chat exchanges kept; 0 on another server than before")
+    ] = 0
+    session: Annotated[
+        str | None,
+        Meta(
+            description="of several servers: the secret to `reconnect` with after the next loss,"
+            " which all of them know, in place of that of `connected`"
+        ),
+    ] = None
 
 
 class Models(_FromServer, tag="models"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from rxllm.redis import RedisStreams
 from rxllm.server import Limits, create_app
+from rxllm.server.keys import Key
 from rxllm.testing import no_leaks
 from tests.server.serving import Stepwise, Uncancelled
 
@@ -26,6 +27,7 @@ class ServerNode:
 
     Args:
         url: of the Redis.
+        address, keys: see `create_app`.
         limits: that differ from the defaults.
 
     Attributes:
@@ -33,13 +35,16 @@ class ServerNode:
         session: of the client.
     """
 
-    def __init__(self, url: str, *, address: str | None = None, **limits: Any) -> None:
+    def __init__(
+        self, url: str, *, address: str | None = None, keys: Sequence[Key] = (), **limits: Any
+    ) -> None:
         self.model = Stepwise()
         self.app: web.Application = create_app(
             {"tiny": self.model},
             limits=Limits(**limits),
             store=partial(RedisStreams, url, lease=LEASE, flush=0.005),
             address=address,
+            keys=keys,
         )
         self.session: aiohttp.ClientSession
         self._server: TestServer

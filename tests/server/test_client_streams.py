@@ -194,3 +194,69 @@ def test_a_stream_that_is_starting_cannot_be_controlled_yet() -> None:
         assert connection.got[-1]["finishReason"] == "cancelled"
 
     run_virtual(main())
+
+
+def test_in_one_process_there_is_nothing_to_find_on_other_servers() -> None:
+    async def main() -> None:
+        store, connection = Store(), Connection()
+        streams = ClientStreams(store, connection.outbox, 10, "the secret")
+        await streams.begin("s", store.ask, None)
+        assert not await streams.find()
+        (listed,) = await store.list()
+        assert listed.id.startswith("ws-368a693d784c7d1957ec7481-")
+        assert len(streams) == 1
+        await store.close()
+
+    run_virtual(main())
+
+
+def test_another_server_finds_live_and_ended_streams_by_the_secret() -> None:
+    async def main() -> None:
+        store, first, second = Store(), Connection(), Connection()
+        streams = ClientStreams(store, first.outbox, 10, "the secret")
+        await streams.begin("ended", store.ask, None)
+        await asyncio.sleep(10)
+        await streams.begin("live", store.ask, None)
+        streams.detach()
+        strangers = ClientStreams(store, second.outbox, 10, "another")
+        assert not await strangers.find()
+        found = ClientStreams(store, second.outbox, 10, "the secret")
+        assert await found.find()
+        assert not await found.find()  # nothing else
+        assert ("live" in found, "ended" in found, len(found)) == (True, False, 2)
+        await found.attach(second.outbox, {"ended": 5})
+        await asyncio.sleep(10)
+        for stream_id in ("ended", "live"):
+            assert second.kinds(stream_id)[-1] == "complete"
+
+    run_virtual(main())
+
+
+def test_of_streams_with_one_id_the_live_one_is_found() -> None:
+    async def main() -> None:
+        store, connection = Store(), Connection()
+        streams = ClientStreams(store, connection.outbox, 10, "the secret")
+        await streams.begin("s", store.ask, None)
+        await streams.stop("s")
+        await asyncio.sleep(1)
+        await streams.begin("s", store.ask, None)
+        found = ClientStreams(store, connection.outbox, 10, "the secret")
+        await found.find()
+        assert "s" in found
+        await store.close()
+
+    run_virtual(main())
+
+
+def test_a_stream_that_expires_while_it_is_looked_for_is_not_found() -> None:
+    class Forgetful(Store):
+        async def asked(self, stream_id: str) -> bytes | None:
+            raise StreamNotFoundError("it has expired")
+
+    async def main() -> None:
+        store, connection = Forgetful(), Connection()
+        await ClientStreams(store, connection.outbox, 10, "the secret").begin("s", store.ask, None)
+        assert not await ClientStreams(store, connection.outbox, 10, "the secret").find()
+        await store.close()
+
+    run_virtual(main())

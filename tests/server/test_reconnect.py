@@ -14,6 +14,7 @@ from rxllm.errors import RateLimitError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.server import Limits, create_app
 from rxllm.server.app_keys import MODELS, STREAMS
+from rxllm.server.asked import AskedStream
 from rxllm.server.persona import Persona
 from rxllm.server.websocket.endpoint import CONNECTIONS
 from rxllm.server.websocket.session import Session
@@ -460,7 +461,7 @@ class Kept:
     """A session that only notes that it was released."""
 
     def __init__(self, secret: str, *, is_empty: bool = False) -> None:
-        self.secret = secret
+        self.secret = self.first_secret = secret
         self.is_empty = is_empty
         self.is_released = False
 
@@ -538,3 +539,43 @@ def test_an_empty_session_is_not_kept_and_not_taken() -> None:
         assert (empty.is_released, open_.is_released) == (False, True)
 
     run_virtual(main())
+
+
+def test_a_session_is_found_by_its_first_secret_too_if_it_is_added_with_it() -> None:
+    """Where several servers share streams."""
+
+    async def main() -> None:
+        sessions = Sessions(10.0, 2)
+        for secret in ("first", "own"):
+            session = Kept("own")
+            session.first_secret = "first"
+            sessions.add(session)
+            assert sessions.take(secret) is session
+            for used in ("first", "own"):
+                with pytest.raises(RefusedError):
+                    sessions.take(used)
+            sessions.add(session)
+            sessions.detach(session)
+            assert sessions.take("first") is session
+            sessions.add(session)
+            sessions.detach(session)
+            await asyncio.sleep(10.1)
+            assert not sessions._latest
+        empty = Kept("own", is_empty=True)
+        empty.first_secret = "first"
+        sessions.add(empty)
+        sessions.detach(empty)
+        assert not sessions._latest
+
+    run_virtual(main())
+
+
+async def test_a_stream_is_kept_with_its_request_under_the_id_of_its_client() -> None:
+    model, app = stepwise()
+    async with serving(app) as session:
+        await lose(session, model, 1)
+        store = app[STREAMS]
+        (summary,) = await store.list("ws-")
+        record = AskedStream.decode(await store.asked(summary.id))
+        assert record.request is not None
+        assert (record.client_id, record.request.messages[0].text) == ("s", "Hi")

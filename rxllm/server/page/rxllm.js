@@ -1164,7 +1164,7 @@ export class Connection extends EventTarget {
     if (message.type === "joined") this.#joined(message);
     if (message.type === "left") this.#left(message);
     if (message.type === "error" && this.#rejoins(message)) return;
-    if (message.type === "reconnected") this.#resolveSession();
+    if (message.type === "reconnected") this.#resolveSession(message.session);
     if (this.#untried !== undefined && isRefusal(message)) {
       this.#reconnect();
       return;
@@ -1217,11 +1217,13 @@ export class Connection extends EventTarget {
     });
   }
 
-  /** From now on, the session of this connection is the one to continue, and streams may begin. */
-  #resolveSession() {
+  /**
+   * From now on, the session of this connection is the one to continue, and streams may begin.
+   * @param {string} [session] its secret, if it isn't that of `connected`
+   */
+  #resolveSession(session = this.connected?.session) {
     if (!this.connected) return;
     this.#untried = undefined;
-    const { session } = this.connected;
     this.#sessions = session ? [session] : [];
     for (const stream of this.#streams.values()) stream.begin();
   }

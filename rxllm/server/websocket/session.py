@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from secrets import token_urlsafe
 from typing import Final, assert_never
 
@@ -12,7 +13,7 @@ from aiohttp import WSCloseCode
 from reactivex import Observable
 
 from rxllm.chunks import Chunk
-from rxllm.errors import RxLLMError
+from rxllm.errors import RxLLMError, StoreUnavailableError
 from rxllm.server.catalogue import Catalogue
 from rxllm.server.chat import Chat
 from rxllm.server.failures import invalid
@@ -43,7 +44,8 @@ from rxllm.server.rooms.rooms import Rooms
 from rxllm.server.websocket.outbox import Outbox
 from rxllm.server.websocket.sessions import Sessions
 from rxllm.server.websocket.streams import ClientStreams
-from rxllm.web.failures import InvalidMessageError, failure_message
+from rxllm.web.failures import InvalidMessageError, RefusedError, failure_message
+from rxllm.web.shared_store import SharedStore
 from rxllm.web.stream_store import StreamStore
 
 __all__ = ["Session"]
@@ -87,10 +89,18 @@ class Session:
         self.reason = b""
         self.outbox: Final = Outbox(self._detach)
         self._catalogue = catalogue
+        self._store = store
         self._rooms = rooms
         self._sessions = sessions
-        self._streams = ClientStreams(store, self.outbox, catalogue.limits.streams_per_connection)
-        self._chat = Chat(catalogue, self._streams, persona)
+        self._persona = persona
+        self._streams: ClientStreams
+        self._chat: Chat
+        self._use(self._new_streams(self.secret))
+
+    @property
+    def first_secret(self) -> str:
+        """The secret of the client's first connection, which this session continues."""
+        return self._streams.secret
 
     @property
     def is_empty(self) -> bool:
@@ -217,14 +227,17 @@ class Session:
                 f"the id {message.id!r} is in use by a waiting chat message", "id"
             )
         prompt = message.messages if message.prompt is None else message.prompt
-        catalogue, options = self._catalogue, message.options
+        catalogue, options, approvals = self._catalogue, message.options, message.approvals
+        self._streams.check(message.id)
+        catalogue.find(options.model)
+        request = catalogue.request(prompt, options, tools=message.tools)
 
         def ask(listed: str) -> Observable[Chunk]:
-            catalogue.find(options.model)
-            asked = catalogue.request(prompt, options, tools=message.tools)
-            return catalogue.ask(asked, options, stream_id=listed, approvals=message.approvals)
+            return catalogue.ask(request, options, stream_id=listed, approvals=approvals)
 
-        await self._streams.begin(message.id, ask, options.model or catalogue.default)
+        asked = catalogue.asked(request, options, approvals=approvals)
+        model = options.model or catalogue.default
+        await self._streams.begin(message.id, ask, model, asked=asked)
 
     async def _reconnect(self, message: Reconnect) -> None:
         if not self.is_empty:
@@ -233,8 +246,11 @@ class Session:
             )
         if message.session == self.secret:
             raise InvalidMessageError("session must be that of a lost connection", "session")
-        self._streams, self._chat = self._sessions.take(message.session).release()
-        self.outbox.send(Reconnected(history=self._chat.exchanges))
+        await self._take_over(message.session)
+        if not self.outbox.is_open:
+            return  # the client has left meanwhile; what was taken over is kept
+        first = self.first_secret if isinstance(self._store, SharedStore) else None
+        self.outbox.send(Reconnected(history=self._chat.exchanges, session=first))
         started = {
             stream_id: position
             for stream_id, position in message.positions.items()
@@ -242,6 +258,38 @@ class Session:
         }
         await self._streams.attach(self.outbox, started)
         self._chat.answer_waiting()
+
+    async def _take_over(self, secret: str) -> None:
+        """Take over the streams and the chat of a session, or its streams from other servers.
+
+        Raises:
+            RefusedError: the secret is unknown, or the session has expired.
+            StoreUnavailableError: it isn't here, and the other servers can't be reached.
+        """
+        is_shared = isinstance(self._store, SharedStore)
+        try:
+            self._streams, self._chat = self._sessions.take(secret).release()
+        except RefusedError:
+            streams = self._new_streams(secret)
+            if not (is_shared and await streams.find()):
+                raise
+            if self.outbox.is_open:
+                self._use(streams)
+                self._sessions.add(self)
+            return
+        if is_shared:
+            self._sessions.add(self)
+            with suppress(StoreUnavailableError):
+                await self._streams.find()  # it may have been on another server, and come back
+
+    def _new_streams(self, secret: str) -> ClientStreams:
+        most = self._catalogue.limits.streams_per_connection
+        return ClientStreams(self._store, self.outbox, most, secret)
+
+    def _use(self, streams: ClientStreams) -> None:
+        """Use streams, with an empty chat."""
+        self._streams = streams
+        self._chat = Chat(self._catalogue, streams, self._persona)
 
     def _detach(self) -> None:
         self._streams.detach()

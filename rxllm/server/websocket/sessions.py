@@ -20,12 +20,17 @@ class Resumable(Protocol):
     @property
     def secret(self) -> str: ...
     @property
+    def first_secret(self) -> str: ...
+    @property
     def is_empty(self) -> bool: ...
     def release(self) -> tuple[ClientStreams, Chat]: ...
 
 
 class Sessions:
     """Sessions by their secrets. After its connection has ended, a session is kept for a while.
+
+    Where several servers share streams, a session that continues another one is found by the secret
+    of the client's first one, too.
 
     Args:
         grace: seconds that a session is kept after its connection has ended, at least one.
@@ -37,17 +42,22 @@ class Sessions:
         self._most = most
         self._open: dict[str, Resumable] = {}
         self._detached: dict[str, tuple[Resumable, PatientTimer]] = {}
+        self._latest: dict[str, str] = {}  # secrets, by the first one of the client
         self._is_closed = False
 
     def add(self, session: Resumable) -> None:
-        """Add a session whose connection is open."""
+        """Add a session whose connection is open; again, if it is to be found by its first secret,
+        too."""
         self._open[session.secret] = session
+        if session.first_secret != session.secret:
+            self._latest[session.first_secret] = session.secret
 
     def detach(self, session: Resumable) -> None:
         """Keep a session whose connection has ended, if there is anything to continue."""
         if self._open.pop(session.secret, None) is None:
             return  # another connection has taken it over
         if self._is_closed or session.is_empty:
+            self._forget(session)
             return
         timer = PatientTimer(self._grace, self._expire, session.secret)
         self._detached[session.secret] = session, timer
@@ -60,10 +70,13 @@ class Sessions:
         Raises:
             RefusedError: the secret is unknown, or the session has expired.
         """
+        secret = self._latest.get(secret, secret)
         session = self._open.pop(secret, None)
         if secret in self._detached:
             session, timer = self._detached.pop(secret)
             timer.cancel()
+        if session is not None:
+            self._forget(session)
         if session is None or session.is_empty:
             if session is not None:
                 session.release()  # its client has lost it, and may have an earlier one
@@ -77,5 +90,10 @@ class Sessions:
             self._expire(secret)
 
     def _expire(self, secret: str) -> None:
-        _, timer = self._detached.pop(secret)
+        session, timer = self._detached.pop(secret)
         timer.cancel()
+        self._forget(session)
+
+    def _forget(self, session: Resumable) -> None:
+        if self._latest.get(session.first_secret) == session.secret:
+            del self._latest[session.first_secret]

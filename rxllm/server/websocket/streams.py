@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from secrets import token_urlsafe
 from typing import Final, TypeAlias
 from uuid import uuid4
 
+import msgspec
 from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from rxllm.chunks import Chunk, Outcome
 from rxllm.errors import LaggedBehindError, RxLLMError, StreamCancelledError
+from rxllm.server.asked import AskedStream
 from rxllm.server.client import CLIENT
 from rxllm.server.messages import StreamState
 from rxllm.server.websocket.outbox import Outbox
+from rxllm.server.websocket.session_streams import find_streams, prefix_of
 from rxllm.web.encoding import to_json
 from rxllm.web.failures import (
     InvalidMessageError,
@@ -22,7 +26,7 @@ from rxllm.web.failures import (
     StreamNotFoundError,
     failure_message,
 )
-from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed
+from rxllm.web.stream_messages import Complete, StreamChunk, StreamFailed, StreamSummary
 from rxllm.web.stream_store import Frame, StreamStore
 
 __all__ = ["Ask", "ClientStreams", "OnEnd"]
@@ -56,18 +60,27 @@ class ClientStreams:
     grace period of the store. A request about a stream may cross with its last message, so the
     outcomes of the last 100 streams are remembered and sent in reply.
 
+    The ids in the store begin with a hash of the secret, so that another server that shares the
+    store can `find` the streams of a client that knows it.
+
     Args:
         store: runs the streams.
         outbox: receives their messages, and provides their demand.
         most: maximum number of live streams.
+        secret: that of the client's first connection; a new one if `None`.
 
     Attributes:
         outbox: the outbox of the current connection, or of the last one.
+        secret: that of the client's first connection.
     """
 
-    def __init__(self, store: StreamStore, outbox: Outbox, most: int) -> None:
+    def __init__(
+        self, store: StreamStore, outbox: Outbox, most: int, secret: str | None = None
+    ) -> None:
         self._store = store
         self.outbox: Outbox = outbox
+        self.secret: Final = token_urlsafe() if secret is None else secret
+        self._prefix = prefix_of(self.secret)
         self._most = most
         self._live: dict[str, _ClientStream] = {}
         self._ended: dict[str, _ClientStream] = {}
@@ -97,19 +110,33 @@ class ClientStreams:
             )
 
     async def begin(
-        self, stream_id: str, ask: Ask, model: str | None, on_end: OnEnd | None = None
+        self,
+        stream_id: str,
+        ask: Ask,
+        model: str | None,
+        on_end: OnEnd | None = None,
+        asked: AskedStream | None = None,
     ) -> None:
         """Run the stream of `ask`, and send its messages; `on_end` receives the final one.
+
+        Another server may continue the stream if `asked` has the request.
 
         Raises:
             Exception: from `check` or `ask`; nothing was started then.
         """
         self.check(stream_id)
-        listed, outbox = f"ws-{uuid4().hex}", self.outbox
+        listed, outbox = f"{self._prefix}{uuid4().hex}", self.outbox
         stream = self._live[stream_id] = _ClientStream(on_end)
+        asked = msgspec.structs.replace(asked or AskedStream(), client_id=stream_id)
         try:
-            owner = CLIENT.get().owner
-            handle = await self._store.begin(lambda: ask(listed), listed, model=model, owner=owner)
+            handle = await self._store.begin(
+                lambda: ask(listed),
+                listed,
+                model=model,
+                owner=CLIENT.get().owner,
+                asked=asked.encode(),
+                is_resumable=asked.request is not None,
+            )
             frames = await handle.read()
         except BaseException as error:
             if self._live.get(stream_id) is stream:
@@ -165,6 +192,30 @@ class ClientStreams:
         for reading in tuple(self._readings.values()):
             reading.dispose()
         self._readings.clear()
+
+    async def find(self) -> bool:
+        """Add the streams of the client that are in the store and not known here, which it has
+        begun on other servers. Return whether there are any.
+
+        Raises:
+            StoreUnavailableError: the other servers can't be reached.
+        """
+        known = {each.listed for each in (*self._live.values(), *self._ended.values())}
+        found = await find_streams(self._store, self._prefix, known)
+        for stream_id, summary in found:
+            self._add(stream_id, summary)
+        return bool(found)
+
+    def _add(self, stream_id: str, summary: StreamSummary) -> None:
+        if stream_id in self._live:
+            return
+        stream = _ClientStream(outcome=summary.outcome)
+        stream.listed = summary.id
+        if stream.outcome is None:
+            self._ended.pop(stream_id, None)
+            self._live[stream_id] = stream
+        else:
+            self._remember(stream_id, stream)
 
     async def attach(self, outbox: Outbox, positions: Mapping[str, int]) -> None:
         """Send to a new connection what comes after the given positions.

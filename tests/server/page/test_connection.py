@@ -68,6 +68,7 @@ class Sockets:
         self.ghosts = 0
         self.taken = StreamFailed(code="invalid_message", message="taken", field="name")
         self.kept: tuple[str, ...] = ()  # secrets of sessions
+        self.lasting: str | None = None  # one that all servers know
 
     def asked(self) -> list[str]:
         """Return the types of the requests for streams."""
@@ -107,7 +108,7 @@ class Sockets:
         if kind == "ping":
             await self.send(socket, Pong())
         elif kind == "reconnect" and message["session"] in self.kept:
-            await self.send(socket, Reconnected())
+            await self.send(socket, Reconnected(session=self.lasting))
         elif kind == "reconnect":
             unknown = StreamFailed(code="session_not_found", message="unknown")
             await self.send(socket, unknown)
@@ -398,6 +399,30 @@ async def test_the_newest_session_that_the_server_keeps_is_continued(in_browser:
     assert events == ["reconnected", "forgotten"]
     tried = [message["session"] for message in sockets.got if message["type"] == "reconnect"]
     assert tried == ["session 1", "session 2"]
+
+
+async def test_a_secret_that_all_servers_know_is_kept_for_the_next_loss(
+    in_browser: Library,
+) -> None:
+    sockets = Sockets()
+    sockets.kept, sockets.lasting = ("session 1",), "session 1"
+    await in_browser(
+        CONNECT
+        + """
+        const connection = connect();
+        const stream = connection.start({ prompt: "for ever" });
+        for (let count = 0; count < 3; count += 1) {
+          await next(connection, "connected");
+          if (count) await next(connection, "reconnected");
+          connection.start({ prompt: "nothing" });
+        }
+        await next(connection, "reconnected");
+        """,
+        None,
+        sockets.routes,
+    )
+    tried = [message["session"] for message in sockets.got if message["type"] == "reconnect"]
+    assert tried == ["session 1"] * 3
 
 
 CUTTABLE = """
