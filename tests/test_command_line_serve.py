@@ -102,6 +102,18 @@ def test_a_signal_lets_active_streams_finish_and_refuses_new_ones(
     assert program.wait(SECONDS) == 0
 
 
+def test_a_server_that_shares_its_port_leaves_new_connections_to_the_others(serve: Serve) -> None:
+    program, url = serve("--model", "slow", "--reuse-port")
+    with ask(f"{url}stream?prompt=Hello") as response:
+        assert response.readline() == b"event: chunk\n"
+        program.send_signal(signal.SIGTERM)
+        assert program.stdout is not None
+        assert "waiting for 1 stream" in program.stdout.readline()
+        assert not accepts(urllib.parse.urlsplit(url).port or 0)
+        assert '"finishReason":"stop"' in response.read().decode()
+    assert program.wait(SECONDS) == 0
+
+
 def test_a_second_ctrl_c_cancels_the_remaining_streams(serve: Serve) -> None:
     program, url = serve("--model", "slow")
     with ask(f"{url}stream?prompt=Hello") as response:

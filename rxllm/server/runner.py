@@ -18,8 +18,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from rxllm.errors import RxLLMError
 from rxllm.server.address import url_of
 from rxllm.server.app import drain
-from rxllm.server.app_keys import ADDRESS, LIMITS, MODELS
+from rxllm.server.app_keys import ADDRESS, LIMITS, MODELS, STREAMS
 from rxllm.server.connections import BoundedSite, most_connections
+from rxllm.web.memory_store import MemoryStreams
 
 __all__ = ["ServeError", "is_loopback", "serve"]
 
@@ -39,7 +40,8 @@ async def serve(
 
     On the first signal, new streams are refused (503 with `Retry-After`; `/healthz` is 503 too),
     and live streams get `settings.shutdown` seconds to finish. Another SIGTERM has no effect; a
-    Ctrl-C after the first signal cancels the remaining streams.
+    Ctrl-C after the first signal cancels the remaining streams. If other servers share the port or
+    the streams, the server also stops listening, so that new connections go to them at once.
 
     A connection is closed if it takes longer than 30 s to send a request head, or is idle that
     long; a body may take `limits.body_seconds`.
@@ -104,6 +106,8 @@ async def _serve(
     for address in listening:
         say(f"rxllm is serving on {url_of(*address)} (Ctrl-C to stop)")
     await asked.wait()
+    if reuse_port or not isinstance(runner.app[STREAMS], MemoryStreams):
+        await site.stop()  # other servers can answer everything
     registry = runner.app[MODELS].registry
     if registry.active:
         say(f"waiting for {len(registry.active)} stream(s) to finish; Ctrl-C cancels them")
