@@ -20,7 +20,7 @@ from rxllm.server.address import url_of
 from rxllm.server.app import drain
 from rxllm.server.app_keys import ADDRESS, LIMITS, MODELS, STREAMS
 from rxllm.server.connections import BoundedSite, most_connections
-from rxllm.web.memory_store import MemoryStreams
+from rxllm.web.shared_store import SharedStore
 
 __all__ = ["ServeError", "is_loopback", "serve"]
 
@@ -106,7 +106,7 @@ async def _serve(
     for address in listening:
         say(f"rxllm is serving on {url_of(*address)} (Ctrl-C to stop)")
     await asked.wait()
-    if reuse_port or not isinstance(runner.app[STREAMS], MemoryStreams):
+    if reuse_port or isinstance(runner.app[STREAMS], SharedStore):
         await site.stop()  # other servers can answer everything
     registry = runner.app[MODELS].registry
     if registry.active:

@@ -55,9 +55,8 @@ def replaced(name: str, replacements: dict[str, str]) -> str:
 
 def command(name: str) -> list[str]:
     """Return the last `ExecStart` of a unit."""
-    return shlex.split(
-        re.findall(r"^ExecStart=(.+)$", (FILES / name).read_text(), re.MULTILINE)[-1]
-    )
+    text = (FILES / name).read_text().replace("\\\n", "")
+    return shlex.split(re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)[-1])
 
 
 class Program:
@@ -296,11 +295,10 @@ class Deployment:
         for _ in range(3):
             shared = {"8080": f"{self.port}", "0.0.0.0": "127.0.0.1"}  # noqa: S104
             port = free_port()
-            own = {"%i": f"{port}"}
             unit = "reuse-port.conf" if self._shares_port else "rxllm@.service"
             words = command(unit)[1:]
-            values = {"/etc/rxllm/rxllm.toml": config, **(shared if self._shares_port else own)}
-            arguments = [values.get(word, word) for word in words]
+            values = {"/etc/rxllm/rxllm.toml": config, **(shared if self._shares_port else {})}
+            arguments = [values.get(word, word).replace("%i", f"{port}") for word in words]
             self.servers[port] = Program(
                 f"server-{port}", self.folder, [sys.executable, "-m", "rxllm", *arguments, *PATIENT]
             )
@@ -318,7 +316,7 @@ class Deployment:
         return self._write(
             "nginx.conf",
             {
-                **{f"127.0.0.1:808{n}": f"127.0.0.1:{port}" for n, port in enumerate(ports, 1)},
+                **{f"808{n}": f"{port}" for n, port in enumerate(ports, 1)},
                 "listen 80": f"listen 127.0.0.1:{self.port}",
                 "/run/": f"{self.folder}/",
                 "/var/log/nginx/": f"{self.folder}/",

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -144,6 +146,24 @@ async def test_a_websocket_connects_through_the_balancer(deployment: Deployment)
         while (message := await socket.receive_json(timeout=30))["type"] == "chunk":
             pass
         assert message["type"] == "complete"
+
+
+async def test_a_room_is_reached_at_the_address_of_its_server(deployment: Deployment) -> None:
+    async with AsyncExitStack() as exits:
+
+        async def join_room(path: str, name: str) -> dict[str, Any]:
+            socket = await exits.enter_async_context(deployment.client.ws_connect(path))
+            assert (await socket.receive_json(timeout=30))["type"] == "connected"
+            await socket.send_json({"type": "join", "room": "painters", "name": name})
+            answer: dict[str, Any] = await socket.receive_json(timeout=30)
+            return answer
+
+        assert (await join_room("/ws", "Ann"))["type"] == "joined"
+        refused = await join_room("/ws", "Bob")  # on the next server, which has no client yet
+        assert refused["code"] == "room_elsewhere"
+        root = "http://llm.example.org"
+        joined = await join_room(f"{refused['address'].removeprefix(root)}ws", "Bob")
+        assert joined["participants"] == ["Ann", "Bob"]
 
 
 async def test_other_names_and_clients_without_a_key_are_refused(deployment: Deployment) -> None:
