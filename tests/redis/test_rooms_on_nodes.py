@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -338,19 +339,26 @@ async def program(*arguments: str) -> AsyncIterator[str]:
 
 
 async def test_the_address_is_where_the_server_listens_or_its_public_url(
-    server: RedisServer,
+    server: RedisServer, tmp_path: Path
 ) -> None:
-    store = "--store", server.url
-    async with (
-        program(*store) as url,
-        program(*store, "--public-url", TWO) as other_url,
-        aiohttp.ClientSession(url) as session,
-        aiohttp.ClientSession(other_url) as other_session,
-        talking(session) as ann,
-        talking(other_session) as bob,
-    ):
-        await ann.join("r", "Ann")
-        assert await join_elsewhere(bob) == url
-        await bob.join("two", "Bob")
-        error = await ann.ask("join", room="two", name="Ann")
-        assert error["address"] == TWO
+    config = tmp_path / "rxllm.toml"
+    config.write_text(f'[server]\nstore = "{server.url}"\npublic_url = "{ONE}"\n')
+    async with AsyncExitStack() as stack:
+        clients = []
+        for arguments in (
+            ("--store", server.url),
+            ("--config", str(config)),
+            ("--config", str(config), "--public-url", TWO),
+        ):
+            url = await stack.enter_async_context(program(*arguments))
+            session = await stack.enter_async_context(aiohttp.ClientSession(url))
+            clients.append((url, await stack.enter_async_context(talking(session))))
+        (url, ann), (_, bob), (_, cat) = clients
+        for client, address in ((ann, url), (bob, ONE), (cat, TWO)):
+            await client.join("r", "Ann")
+            for _, other in clients:
+                if other is not client:
+                    assert await join_elsewhere(other) == address
+            await client.send("leave", room="r")
+            await client.until("left")
+            await eventually(lambda: KEY not in server.all_keys())
