@@ -21,7 +21,7 @@ PAGES = sorted(
     for folder in ("rxllm", "operators", "tests", "examples")
     for page in (ROOT / folder).rglob("README.md")
 )
-PAGES += [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES += [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "rxllm/server/SCALING.md"]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 LANGUAGES = {"python", "console", "text", "jsx", "js", "caddy", "nginx", "yaml", "sh", "toml"}
 

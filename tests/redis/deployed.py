@@ -25,7 +25,7 @@ from tests.redis.server import free_port
 from tests.server.nginx import PROGRAM as NGINX
 from tests.server.serving import Event, Message, events, said
 
-__all__ = ["FILES", "Deployment", "Reader", "SlowProvider", "command", "replaced"]
+__all__ = ["FILES", "Deployment", "Program", "Reader", "SlowProvider", "command", "replaced"]
 
 FILES = Path(__file__).parents[2] / "examples" / "deploy"
 SECONDS = 30.0

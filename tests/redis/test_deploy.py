@@ -15,9 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+import rxllm.server
 from rxllm.server.messages import Complete, StreamFailed
 from rxllm.settings import Settings
-from tests.redis.deployed import FILES, Deployment, Reader, command, replaced
+from tests.redis.deployed import FILES, Deployment, Program, Reader, command, replaced
+from tests.redis.server import RedisServer, free_port
 from tests.server.nginx import PROGRAM as NGINX
 
 pytestmark = pytest.mark.slow
@@ -190,6 +192,31 @@ async def test_servers_that_share_a_port_share_their_streams(tmp_path: Path) -> 
             assert each.text == deployment.provider.text
         assert await first.ended() == 0
         assert {await generate(deployment.client) for _ in range(12)} == {200}
+
+
+async def test_three_commands_start_three_servers(tmp_path: Path, server: RedisServer) -> None:
+    """Those of the page, whose streams go on wherever they are read."""
+    page = Path(rxllm.server.__file__).with_name("SCALING.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ rxllm (serve --store .+)$", page, re.MULTILINE)
+    assert len(commands) == 3
+    async with AsyncExitStack() as exits:
+        clients = []
+        for number, line in enumerate(commands):
+            words = line.replace("redis://127.0.0.1:6379/0", server.url).split()
+            port = free_port()
+            words[words.index("--port") + 1] = f"{port}"
+            program = Program(f"{number}", tmp_path, [sys.executable, "-m", "rxllm", *words])
+            await program.start()
+            exits.push_async_callback(program.close)
+            await program.wait_for("is serving on")
+            client = aiohttp.ClientSession(f"http://127.0.0.1:{port}")
+            clients.append(await exits.enter_async_context(client))
+        body = {"prompt": "Tell me a story", "id": "tale"}
+        readers = [Reader(await clients[0].post("/stream", json=body))]
+        readers += [Reader(await client.get("/stream/tale")) for client in clients[1:]]
+        for reader in readers:
+            assert isinstance(await reader.end(), Complete)
+        assert len({reader.text for reader in readers}) == 1
 
 
 async def test_redis_permits_what_the_servers_need_and_keeps_everything(
