@@ -16,6 +16,7 @@ from rxllm.errors import NodeLostError, StoreUnavailableError
 from rxllm.redis.nodes import Node
 from rxllm.redis.owned_streams import OwnedStreams
 from rxllm.redis.replica import Replica
+from rxllm.redis.stream_entries import epoch_gap
 from rxllm.redis.stream_scripts import TAKE_OVER
 from rxllm.redis.stream_state import StreamReader, StreamState
 from rxllm.redis.tail import Tail
@@ -201,7 +202,7 @@ class FollowedStreams:
     async def _take_over(self, replica: Replica, state: StreamState, resume: Resume) -> None:
         """Continue a stream here, unless another node was faster."""
         if not replica.claim:  # the same if it is tried again: it may have been executed
-            replica.claim = f"{state.epoch + 1}.{secrets.token_hex(6)}"
+            replica.claim = f"{state.epoch + epoch_gap()}.{secrets.token_hex(6)}"
         token, keys = replica.claim, self._reader.keys.of_stream(replica.id)
         try:
             last = await self._reader.link.send(

@@ -91,8 +91,8 @@ class Replica:
 
     @property
     def is_live(self) -> bool:
-        """Whether there may be more to read."""
-        return self.log.ending is None
+        """Whether there may be more to read: not if this node runs the stream itself by now."""
+        return self.log.ending is None and not self._is_closed
 
     def take(self, entry_id: bytes, field: str, data: bytes) -> bool:
         """Add the events of an entry. Return whether to go on; else to read from the beginning."""

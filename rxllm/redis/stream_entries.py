@@ -10,6 +10,7 @@ the arguments of a tool call an earlier event has, which the JSON omits, or -1.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -31,6 +32,7 @@ __all__ = [
     "decode_end",
     "decode_events",
     "encode_events",
+    "epoch_gap",
     "epoch_of",
 ]
 
@@ -48,6 +50,7 @@ END: Final = f"e{VERSION}"
 _Event: TypeAlias = str | tuple[int, bytes] | None
 
 _WHOLE: Final = -1
+_GAPS: Final = 10_000  # positions stay below 2**53 for 900,000 epochs, exact in JavaScript
 
 
 class _Entry(msgspec.Struct, array_like=True):
@@ -78,6 +81,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Entry).decode
 _decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
 _decode_end: Final = msgspec.json.Decoder(Complete | StreamFailed).decode
+
+
+def epoch_gap() -> int:
+    """Return the distance from one epoch to the next: a random one, so that two nodes that take a
+    stream over, one of which Redis forgets, don't give the same positions to different events."""
+    return secrets.randbelow(_GAPS) + 1
 
 
 def epoch_of(token: str) -> int:

@@ -87,7 +87,7 @@ CLAIM: Final = Script(
     _NEW
     + _EPOCH
     + """
-local key, random, dead, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local key, random, gap, dead, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local token, known, status, gone, node =
   unpack(redis.call('HMGET', KEYS[1], 'token', 'key', 'status', 'gone', 'node'))
 local next = 1
@@ -103,24 +103,26 @@ if token then
       return {'join', token, node}
     end
   end
-  next = epoch(token) + 1
+  next = epoch(token) + tonumber(gap)
 end
 local claimed = next .. '.' .. random
-create(claimed, ttl, 5)
+create(claimed, ttl, 6)
 return {'new', claimed, ''}
 """
 )
-"""Arguments: the hash of the request (`''` for none), a random text, a token that doesn't count
-because its node is dead, the TTL (ms), and fields. Return `new`, `join` (the same request) or
+"""Arguments: the hash of the request (`''` for none), a random text, the distance to the epoch of a
+stream that had the id, a token that doesn't count because its node is dead, the TTL (ms), and
+fields. Return `new`, `join` (the same request) or
 `exists`, the token, and the node."""
 
 APPEND: Final = Script(
     NOW
     + _SECONDS
+    + _EPOCH
     + """
 local token, last, flag = unpack(redis.call('HMGET', KEYS[1], 'token', 'last', 'flag'))
 if not token then return {-1, 0, ''} end
-if token ~= ARGV[1] then return {-2, 0, ''} end
+if token ~= ARGV[1] then return {epoch(token) < epoch(ARGV[1]) and -1 or -2, 0, ''} end
 last = tonumber(last)
 flag = flag or ''
 if last > 0 and redis.call('EXISTS', KEYS[2]) == 0 then return {-1, 0, ''} end
@@ -138,8 +140,8 @@ return {1, tonumber(ARGV[3]), flag}
 )
 """Arguments: the token, the position before the entry, its last position, its events, its field,
 its data, the status (`''` while it is live), the TTL (ms). Return 1 if it was written, 0 if it was
-there, -1 if there is no such stream, -2 if another node has it, -3 if another position is the last;
-the last position; and the flag."""
+there, -1 if Redis has lost the stream, or that this node has taken it over, -2 if another node has
+it, -3 if another position is the last; the last position; and the flag."""
 
 RESTORE: Final = Script(
     _NEW

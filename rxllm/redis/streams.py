@@ -21,7 +21,7 @@ from rxllm.redis.names import RedisNames
 from rxllm.redis.nodes import Command, Node
 from rxllm.redis.owned_streams import OwnedStreams
 from rxllm.redis.scripts import milliseconds
-from rxllm.redis.stream_entries import EPOCH
+from rxllm.redis.stream_entries import EPOCH, epoch_gap
 from rxllm.redis.stream_scripts import CLAIM, DELETE, FLAG, LIST, StreamKeys
 from rxllm.redis.stream_state import StreamReader, StreamState, fields_of
 from rxllm.redis.tail import Tail
@@ -191,7 +191,7 @@ class RedisStreams(Connected):
         """Return `"new"`, `"join"` or `"exists"`, and the token."""
         random = secrets.token_hex(6)
         dead = ""
-        fields = details.key or "", random
+        fields = details.key or "", random, epoch_gap()
         rest = milliseconds(self._ttl), *fields_of(details, self._node.name)
         keys = self.keys.of_stream(details.id)
         while True:
@@ -203,7 +203,7 @@ class RedisStreams(Connected):
                         return claim, token
                     dead = token
             except (StoreUnavailableError, TimeoutError):  # reported by the connection
-                return "new", f"1.{random}"
+                return "new", f"{1 + epoch_gap()}.{random}"
 
     async def _is_abandoned(self, details: StreamDetails, node: str) -> bool:
         """Return whether a stream to join is one that nobody runs, nor would continue."""

@@ -145,7 +145,11 @@ class EventLog:
             if is_lasting(chunk):
                 self._committed[chunk.source] = len(self._chunks) + 1
         self._before = self.position
-        self.position = self.position + 1 if position is None else position
+        if position is None:
+            position = self.position + 1
+        elif self._positions and position > self._positions[-1] + 1:
+            self._restart_between(self._positions[-1], position)
+        self.position = position
         self.size += size
         self._add(chunk, self.position, size, time.time() if at is None else at)
         if not self._has_begun and type(chunk) is not Notice:
@@ -336,6 +340,12 @@ class EventLog:
     def _restart(self) -> Frame:
         notice = StreamChunk(id=self.id, position=0, timestamp=time.time(), chunk=Notice("restart"))
         return Frame(0, notice)
+
+    def _restart_between(self, last: int, following: int) -> None:
+        """Let readers start over who have received events that are not in this log."""
+        for reader in self._readers:
+            if last < reader.cursor < following:
+                reader.cursor = _RESTARTED
 
     def _notify_readers(self) -> None:
         is_late = False

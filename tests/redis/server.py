@@ -76,6 +76,10 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def forget(self) -> None:
+        """Let it start empty, if it keeps what it has."""
+        shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)
+
     def hang(self) -> None:
         """Let it answer nothing, with its connections open, until `go_on`."""
         assert self._process is not None

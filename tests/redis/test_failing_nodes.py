@@ -86,11 +86,15 @@ async def test_a_resumable_stream_goes_on_to_its_last_word(server: RedisServer) 
         await fleet.kill(own)
         await eventually(lambda: resumed.asked)
         assert (resumed.asked, resumed.said) == ([b"?"], ["ab"])
-        resumed.source.say("c")
-        await reader.until_said("abc")
-        assert reader.position == 1_000_001
+        said = "ab"
+        for number in range(100):  # also while some are written, which only other nodes read
+            resumed.source.say(f"{number},")
+            said += f"{number},"
+            await third.store.list("x")
+        await reader.until_said(said)
+        assert reader.position > 1_000_000  # of another epoch
         far = await third.read()
-        await far.until_said("abc")
+        await far.until_said(said)
         assert (await third.store.describe("s")).owner == "me"
         # It is like any other stream now.
         await third.store.pause("s")
@@ -101,7 +105,7 @@ async def test_a_resumable_stream_goes_on_to_its_last_word(server: RedisServer) 
         for each in (reader, far, await third.read_handle(repeated)):
             last = await each.until_done()
             assert isinstance(last, Complete)
-            assert (each.text, last.text, each.restarts) == ("abc", "abc", 0)
+            assert (each.text, last.text, each.restarts) == (said, said, 0)
 
 
 async def test_of_several_nodes_one_takes_over(server: RedisServer) -> None:
