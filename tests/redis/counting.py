@@ -22,7 +22,7 @@ def counted(numbers: int) -> str:
 class CountingModel:
     """Asked `"100 0.02"`, it counts from 0 to 99, a number each 0.02 s."""
 
-    info = ModelInfo("counting", "test", capabilities=frozenset({"prefill"}))
+    info = ModelInfo("counting", "test", capabilities=("prefill",))
 
     def stream(self, prompt: Any, **options: Any) -> Stream[Chunk]:
         request = as_request(prompt, **options)

@@ -184,5 +184,5 @@ def main(seconds: float = 600.0, seed: int | None = None) -> int:
 
 
 if __name__ == "__main__":
-    numbers = [float(each) for each in sys.argv[1:]]
-    sys.exit(main(*numbers[:1], *[int(each) for each in numbers[1:2]]))
+    given = sys.argv[1:]
+    sys.exit(main(float(given[0]) if given else 600.0, int(given[1]) if given[1:] else None))

@@ -21,9 +21,7 @@ NUMBERS, PACE = 400, 0.02
 def gateways(server: RedisServer, request: pytest.FixtureRequest) -> Iterator[list[Gateway]]:
     take_over = getattr(request, "param", True)
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(Gateway(server.url, take_over=take_over)) for _ in range(3)
-        ]
+        yield [stack.enter_context(Gateway(server.url, take_over=take_over)) for _ in range(3)]
 
 
 @asynccontextmanager
