@@ -33,13 +33,13 @@ class Node:
         keys: of the streams.
         lease: seconds until it counts as dead when it no longer renews its lease.
         watched: returns the nodes that matter to it.
+        on_beat: called each time that the lease is renewed, three times in a lease.
         on_command: called with a command, an id, who has sent it, and the flag.
         on_dead: called with nodes that have died.
         on_return: awaited when Redis, or this node, is back: what it held may be gone.
 
     Attributes:
         name: of this process.
-        has_returned: whether the lease had expired when it was renewed.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Node:
         lease: float,
         *,
         watched: Callable[[], Iterable[str]],
+        on_beat: Callable[[], object],
         on_command: Callable[[str, str, str, str], str],
         on_dead: Callable[[set[str]], object],
         on_return: Callable[[], Awaitable[object]],
@@ -58,10 +59,12 @@ class Node:
         self._keys = keys
         self._lease = lease
         self._watched = watched
+        self._on_beat = on_beat
         self._on_command = on_command
         self._on_dead = on_dead
         self._on_return = on_return
         self._in_touch_since: float | None = None
+        self._returned_at: float | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._answers: dict[str, asyncio.Future[str]] = {}
         self._numbers = count(1)
@@ -89,6 +92,20 @@ class Node:
         """
         since = self._in_touch_since
         return since is not None and asyncio.get_running_loop().time() - since >= self._lease
+
+    async def is_certain(self) -> bool:
+        """Return whether what Redis doesn't have is nowhere.
+
+        If Redis has forgotten everything, this node's lease, too, it takes the others a while to
+        notice, and to write it again.
+
+        Raises:
+            StoreUnavailableError: Redis can't be reached.
+        """
+        since = self._returned_at
+        if since is not None and asyncio.get_running_loop().time() - since < self._lease:
+            return False
+        return await self.is_alive(self.name)
 
     async def is_alive(self, node: str) -> bool:
         """Return whether a node has a lease.
@@ -166,12 +183,14 @@ class Node:
     async def _beat(self, was_stopped: bool) -> None:
         watched = sorted({*self._watched()} - {self.name, ""})
         replies = [self._link.send(IS_ALIVE, [self._keys.lease(each)]) for each in watched]
+        self._on_beat()
         had_expired = await self._renew()
         alive = [bool(await reply) for reply in replies]
         is_back = self._in_touch_since is None
         if is_back or was_stopped:
             self._in_touch_since = asyncio.get_running_loop().time()
         if is_back or had_expired:
+            self._returned_at = asyncio.get_running_loop().time()
             await self._on_return()
         if self.is_sure:
             self._on_dead({each for each, lives in zip(watched, alive, strict=True) if not lives})

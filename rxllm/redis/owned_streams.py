@@ -106,7 +106,7 @@ class OwnedStreams:
         try:
             kept = self._memory.run(details, ask, log=log, first_position=first)
         except BaseException:
-            self.link.send(FORGET, keys, token, milliseconds(_GONE))
+            self.release(details.id, token)
             raise
         if (older := self._journals.get(details.id)) is not None:
             self._remove(older)
@@ -118,6 +118,10 @@ class OwnedStreams:
         if kept is not self._memory.running.get(details.id):
             self.forget(kept)  # it has ended, and nothing is kept
         return kept
+
+    def release(self, stream_id: str, token: str) -> None:
+        """Give up a claim, or let others no longer read what this node no longer keeps."""
+        self.link.send(FORGET, self.keys.of_stream(stream_id), token, milliseconds(_GONE))
 
     def act(self, kept: RunningStream, what: str) -> None:
         """Pause, resume or cancel a stream.
@@ -223,7 +227,7 @@ class OwnedStreams:
             return
         self._remove(journal)
         if not self._is_closing:  # or others may read it for the grace period
-            self.link.send(FORGET, journal.keys, journal.token, milliseconds(_GONE))
+            self.release(stream_id, journal.token)
 
     def _remove(self, journal: Journal) -> None:
         del self._journals[journal.kept.details.id]

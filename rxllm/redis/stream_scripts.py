@@ -42,6 +42,7 @@ class StreamKeys:
         key_for(name, "s")
         self._name = name
         self.listing: list[str] = [f"rx:{{{name}}}:all", f"rx:{{{name}}}:ids"]
+        self.others: str = f"rx:{{{name}}}:others"
 
     def of_stream(self, stream_id: str) -> list[str]:
         """Return the hash with what is known of a stream, and the Redis Stream of its entries."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple, cast
 
 from rxllm.chunks import Outcome
+from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Link
 from rxllm.redis.stream_entries import epoch_of
 from rxllm.redis.stream_scripts import READ, UNLIST, StreamKeys
@@ -121,23 +123,34 @@ class StreamReader:
         link: the connections.
         keys: of the streams.
         grace: seconds that a stream runs without a reader, where another node takes it over.
+        is_certain: returns whether a stream that Redis doesn't have is nowhere.
     """
 
-    def __init__(self, link: Link, keys: StreamKeys, grace: float) -> None:
+    def __init__(
+        self,
+        link: Link,
+        keys: StreamKeys,
+        grace: float,
+        is_certain: Callable[[], Awaitable[bool]],
+    ) -> None:
         self.link: Link = link
         self.keys: StreamKeys = keys
         self._grace = grace
+        self._is_certain = is_certain
 
     async def read(self, stream_id: str) -> StreamState:
         """Return the state of a stream.
 
         Raises:
             StreamNotFoundError: there is none.
-            StoreUnavailableError: Redis can't be reached.
+            StoreUnavailableError: Redis can't be reached, or has just forgotten all streams, which
+                their nodes are about to write again.
         """
         reply = await self.link.send(READ, self.keys.of_stream(stream_id))
         state = StreamState.of(stream_id, self._grace, reply)
         if state is None:
+            if not reply and not await self._is_certain():
+                raise StoreUnavailableError(f"the stream {stream_id!r} may not be known again yet")
             raise StreamNotFoundError(f"there is no stream {stream_id!r}, or it is no longer kept")
         return state
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -19,6 +19,7 @@ from rxllm.redis.connections import Connected, Link, Server
 from rxllm.redis.followed_streams import FollowedStreams
 from rxllm.redis.names import RedisNames
 from rxllm.redis.nodes import Command, Node
+from rxllm.redis.other_streams import OtherStreams
 from rxllm.redis.owned_streams import OwnedStreams
 from rxllm.redis.scripts import milliseconds
 from rxllm.redis.stream_entries import EPOCH, epoch_gap
@@ -103,19 +104,28 @@ class RedisStreams(Connected):
         self._tail: Tail
         self._owned: OwnedStreams
         self._followed: FollowedStreams
+        self._others: OtherStreams
         self._names: list[RedisNames] = []
+        self._owner_of: Callable[[str], str | None] | None = None
+
+    def share_live(self, owner_of: Callable[[str], str | None]) -> None:
+        """As `rxllm.web.shared_store.SharedStore.share_live`."""
+        self._owner_of = owner_of
 
     async def start(self, resume: Resume | None = None) -> None:
         """As `StreamStore.start`. Redis needn't be reachable."""
         self._resume = resume
         link = self._link = self._connections.link()
-        self._reader = StreamReader(link, self.keys, self._limits.grace)
+        self._reader = StreamReader(
+            link, self.keys, self._limits.grace, lambda: self._node.is_certain()
+        )
         node = self._node = Node(
             link,
             self.keys,
             self.lease,
             watched=lambda: {*self._owned.followers, *self._followed.nodes},
-            on_command=lambda *command: self._owned.obey(*command),
+            on_beat=lambda: self._others.publish(),
+            on_command=self._on_command,
             on_dead=self._on_dead,
             on_return=self._on_return,
         )
@@ -137,6 +147,9 @@ class RedisStreams(Connected):
             ttl=self._ttl,
             ended_ttl=max(1.0, self._limits.grace + 0.5),
             on_lost=lambda *lost: self._followed.adopt(*lost),
+        )
+        self._others = OtherStreams(
+            link, self.keys, node.name, self.lease, self._live_outside, self._owner_of
         )
         self._followed = FollowedStreams(
             self._reader,
@@ -178,7 +191,12 @@ class RedisStreams(Connected):
         if known is not None:
             return known
         claim, token = await self._claim(details)
-        known = self._memory.joined(details)  # two such requests may have come at once
+        try:
+            known = self._memory.joined(details)  # two such requests may have come at once
+        except BaseException:
+            if claim == "new":
+                self._owned.release(stream_id, token)
+            raise
         if known is not None:
             return known
         if claim == "exists":
@@ -237,16 +255,27 @@ class RedisStreams(Connected):
         if await self._is_own(stream_id):
             self._owned.act(self._memory.running[stream_id], what)
             return
-        state = await self._reader.read(stream_id)
+        try:
+            state = await self._reader.read(stream_id)
+        except StreamNotFoundError:
+            other = await self._others.find(stream_id)
+            if other is None:
+                raise
+            await self._request(other.node, stream_id, what)
+            return
         if not state.is_live:
             if what != "cancel":
                 raise StreamStateError(f"the stream {stream_id!r} has ended")
             return
         flag = f"{secrets.token_hex(6)} {what}"  # its node sees it in the next reply, if not before
         await self._link.send(FLAG, self.keys.of_stream(stream_id), flag)
-        if self._node.is_sure and not await self._node.is_alive(state.node):
+        await self._request(state.node, stream_id, what, flag)
+
+    async def _request(self, node: str, stream_id: str, what: Command, flag: str = "") -> None:
+        """Let the node of a stream act."""
+        if self._node.is_sure and not await self._node.is_alive(node):
             raise NodeLostError(f"the server that runs the stream {stream_id!r} has died")
-        answer = await self._node.request(state.node, what, stream_id, flag)
+        answer = await self._node.request(node, what, stream_id, flag)
         if answer != "ok":
             raise StreamStateError(answer)
 
@@ -254,7 +283,13 @@ class RedisStreams(Connected):
         """As `StreamStore.describe`. That of another server's stream has fewer fields."""
         if await self._is_own(stream_id):
             return await self._memory.describe(stream_id)
-        return await self._summary(await self._reader.read(stream_id))
+        try:
+            return await self._summary(await self._reader.read(stream_id))
+        except StreamNotFoundError:
+            other = await self._others.find(stream_id)
+            if other is None:
+                raise
+            return other.summary
 
     async def asked(self, stream_id: str) -> bytes | None:
         """As `StreamStore.asked`."""
@@ -271,6 +306,8 @@ class RedisStreams(Connected):
             ids = [each.decode() for each in reply]
             states = await self._reader.read_all([each for each in ids if each not in own])
             summaries = await asyncio.gather(*map(self._summary, states))
+            others = [each.summary for each in await self._others.read()]
+            summaries += [each for each in others if each.id.startswith(prefix)]
         except StoreUnavailableError:
             if prefix:
                 raise
@@ -313,6 +350,7 @@ class RedisStreams(Connected):
             kept.cancel()
         await self._owned.write_rest()
         await self._memory.close()
+        await self._others.close()
         self._followed.close()
         await asyncio.gather(*[each.close() for each in self._names])
         await asyncio.gather(self._owned.close(), self._tail.close(), self._node.close())
@@ -324,6 +362,21 @@ class RedisStreams(Connected):
 
     def _on_forget(self, kept: RunningStream) -> None:
         self._owned.forget(kept)
+
+    def _live_outside(self) -> Sequence[ops.TrackedStream]:
+        """The live streams of this server that are in no store."""
+        return [each for each in self._registry.active if each.id not in self._memory.running]
+
+    def _on_command(self, command: str, stream_id: str, sender: str, flag: str) -> str:
+        """Handle a command of another server, and return the answer."""
+        live = {each.id: each for each in self._live_outside()}.get(stream_id)
+        if live is None or command not in ("cancel", "pause", "resume"):
+            return self._owned.obey(command, stream_id, sender, flag)
+        try:
+            getattr(live, command)()
+        except StreamStateError as error:
+            return str(error)
+        return "ok"
 
     def _on_dead(self, nodes: set[str]) -> None:
         self._owned.drop_followers(nodes)

@@ -55,6 +55,7 @@ from rxllm.server.websocket.endpoint import add_websocket
 from rxllm.settings import Settings
 from rxllm.web.failures import RefusedError, failure_message, status_of
 from rxllm.web.memory_store import MemoryStreams
+from rxllm.web.shared_store import SharedStore
 from rxllm.web.stream_store import StreamStore
 
 __all__ = ["create_app", "drain"]
@@ -174,6 +175,9 @@ def create_app(
         if store is None
         else store(registry, limits)
     )
+    streams = app[STREAMS]
+    if isinstance(streams, SharedStore):
+        streams.share_live(app[MODELS].owner_of)
     parts = (
         *(endpoints, admin, room_endpoints, health, schema),
         *(openai_endpoints, responses_endpoints, anthropic_endpoints),

@@ -11,10 +11,12 @@ import msgspec
 from aiohttp import web
 from reactivex import Observable
 
+from rxllm.errors import StoreUnavailableError
 from rxllm.messages import Message
 from rxllm.server.app_keys import LIMITS, MODELS, READERS, STREAMS
 from rxllm.server.client import CLIENT
 from rxllm.server.failures import decoded, invalid, read_body, refusal
+from rxllm.server.held_open import held_open
 from rxllm.server.messages import (
     Generated,
     StreamFailed,
@@ -73,7 +75,8 @@ async def post_stream(request: web.Request) -> web.StreamResponse:
 async def resume_stream(request: web.Request) -> web.StreamResponse:
     """`GET /stream/{id}`: the events of a stream after the `Last-Event-ID`, or from the beginning.
 
-    204 if the stream has ended and there are no more events, which stops an `EventSource`.
+    204 if the stream has ended and there are no more events, which stops an `EventSource`. While
+    the store that several servers share can't be reached, the response is held open.
     """
     return await _resumed(request, request.match_info["id"])
 
@@ -169,11 +172,22 @@ async def _resumed(
 ) -> web.StreamResponse:
     after = _last_event_id(request) or 0
     store = request.app[STREAMS]
-    summary = await described(request, stream_id)
-    if summary.outcome is not None and after == summary.position:
-        return web.Response(status=204)
+
+    async def find() -> Observable[Frame]:
+        await described(request, stream_id)
+        return await store.read(stream_id, after)
+
+    try:
+        summary = await described(request, stream_id)
+        if summary.outcome is not None and after == summary.position:
+            return web.Response(status=204)
+        frames = await store.read(stream_id, after)
+    except StoreUnavailableError:
+        if wire is not SSE_WIRE:
+            raise
+        frames = held_open(find, stream_id, after, request.app[LIMITS].stream_seconds)
     with request.app[READERS].one_more():
-        return await _send(request, stream_id, await store.read(stream_id, after), wire)
+        return await _send(request, stream_id, frames, wire)
 
 
 async def _send(

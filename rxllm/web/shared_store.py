@@ -33,6 +33,15 @@ class NameLeases(Protocol):
 class SharedStore(Protocol):
     """A `StreamStore` of several servers."""
 
+    def share_live(self, owner_of: Callable[[str], str | None]) -> None:
+        """Let the other servers list and control the live streams of this one that are in its
+        registry, but in no store, such as those of whole answers. Call it before `start`.
+
+        Args:
+            owner_of: returns the owner of a stream, for its summary.
+        """
+        ...
+
     def names(
         self, address: Callable[[], str], on_lost: Callable[[str, str], object]
     ) -> NameLeases:

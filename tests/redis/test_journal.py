@@ -55,7 +55,7 @@ others: st.SearchStrategy[Any] = st.sampled_from(
     ]
 )
 chunks: st.SearchStrategy[Any] = tokens | calls | others
-steps = st.lists(
+steps: st.SearchStrategy[list[Any]] = st.lists(
     st.tuples(st.just("say"), st.lists(chunks, min_size=1, max_size=4))
     | st.tuples(
         st.sampled_from(["write", "lost reply", "twice", "read", "new reader", *LOSSES]),
