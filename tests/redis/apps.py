@@ -27,7 +27,7 @@ class ServerNode:
 
     Args:
         url: of the Redis.
-        address, keys: see `create_app`.
+        address, keys, take_over: see `create_app`.
         limits: that differ from the defaults.
 
     Attributes:
@@ -36,7 +36,13 @@ class ServerNode:
     """
 
     def __init__(
-        self, url: str, *, address: str | None = None, keys: Sequence[Key] = (), **limits: Any
+        self,
+        url: str,
+        *,
+        address: str | None = None,
+        keys: Sequence[Key] = (),
+        take_over: bool = True,
+        **limits: Any,
     ) -> None:
         self.model = Stepwise()
         self.app: web.Application = create_app(
@@ -45,6 +51,7 @@ class ServerNode:
             store=partial(RedisStreams, url, lease=LEASE, flush=0.005),
             address=address,
             keys=keys,
+            take_over=take_over,
         )
         self.session: aiohttp.ClientSession
         self._server: TestServer
