@@ -190,13 +190,14 @@ async def test_a_prompt_is_in_no_key_but_the_request_and_all_keys_expire(
     async with serving_all(*nodes):
         first, second = nodes
         async with (
-            await begin(first, id="mine", messages=None),
+            await begin(first, id="mine"),
             second.session.get("/stream/mine"),
             await begin(first, "/api/stream"),
             first.session.ws_connect("/ws") as socket,
         ):
-            first.model.let(4)
             await socket.send_json({"type": "start", "id": "w", "prompt": PROMPT})
+            await eventually(lambda: first.model.active == 3)
+            first.model.let(3)
             await eventually(lambda: len(server.client.keys("*:l")) == 3)
             client = server.client
             for key in client.keys("*"):
