@@ -144,13 +144,16 @@ async def _answer(
             return web.Response(status=204)
     stream_id = uuid4().hex if options.id is None else _checked_id(options.id)
     is_named = options.id is not None
+    may_return = is_named or wire is SSE_WIRE
     record = catalogue.asked(asked, options, approvals=given.approvals)
+    if not may_return:
+        record = msgspec.structs.replace(record, request=None)
     with request.app[READERS].one_more():
         begun = await request.app[STREAMS].begin(
             lambda: catalogue.ask(asked, options, stream_id=stream_id, approvals=given.approvals),
             stream_id,
             model=options.model or catalogue.default,
-            grace=0.0 if wire is NDJSON_WIRE and not is_named else None,
+            grace=None if may_return else 0.0,
             key=repr((owner, options)) if is_named else None,
             owner=owner,
             asked=record.encode(),
@@ -161,7 +164,7 @@ async def _answer(
             return refusal(first.message, status_of_message(first.message))
 
         def on_end(delivery: ResponseWriter) -> None:
-            if delivery.left and wire is NDJSON_WIRE and not is_named:
+            if delivery.left and not may_return:
                 begun.cancel_if_unread()  # its client can't come back
 
         return await _send(request, stream_id, await begun.read(), wire, on_end)
