@@ -57,6 +57,7 @@ async def generate(client: aiohttp.ClientSession) -> int:
 async def test_a_stream_is_read_on_whichever_server_a_reader_lands(deployment: Deployment) -> None:
     readers = [await begin(deployment)]
     readers += [await join(deployment) for _ in range(5)]
+    readers += [await begin(deployment)]  # the same request again, as after a lost connection
     await deployment.provider.let("A tale")
     for reader in readers:
         assert isinstance(await reader.end(), Complete)
