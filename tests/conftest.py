@@ -21,6 +21,23 @@ settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("full" if os.environ.get("RXLLM_REQUIRE") else "quick")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store",
+        choices=["memory", "redis"],
+        default="memory",
+        help="where the apps of tests/server keep their streams",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the store in memory, if another one is asked for."""
+    if config.getoption("--store") != "memory":
+        left_out = [each for each in items if each.get_closest_marker("memory_store")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [each for each in items if each not in left_out]
+
+
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,7 +28,7 @@ _PAUSE: Final = 0.5
 
 class _Command(NamedTuple):
     script: Script
-    keys: Sequence[str]
+    keys: Sequence[str | float | bytes]
     arguments: Sequence[str | float | bytes]
     reply: asyncio.Future[Any]
 
@@ -64,7 +64,7 @@ class CommandQueue:
         """Queue a script; see `Link.send`."""
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Any] = loop.create_future()
-        command = _Command(script, keys, arguments, reply)
+        command = _Command(script, [*map(_encoded, keys)], [*map(_encoded, arguments)], reply)
         if self._is_closed:
             self._fail([command], "the connections were closed", None)
             return reply
@@ -144,6 +144,11 @@ class CommandQueue:
             if not command.reply.done():
                 command.reply.set_exception(unavailable(why, cause))
                 command.reply.exception()  # whoever doesn't read it has left
+
+
+def _encoded(value: str | float | bytes) -> float | bytes:
+    """Return text as UTF-8, with each half of a surrogate pair as `?`: it would fail the batch."""
+    return value.encode("utf-8", "replace") if isinstance(value, str) else value
 
 
 @asynccontextmanager

@@ -285,3 +285,21 @@ async def test_a_node_starts_while_it_is_away(own_server: RedisServer) -> None:
         await reader.until_said("a")
         source.end()
         await reader.until_done()
+
+
+async def test_half_a_surrogate_pair_stops_nobody(fleet: Fleet) -> None:
+    own, other = await fleet.nodes(2)
+    half = "a\ud83d"
+    source = await own.begin(half, model=half, owner=half)
+    good = await own.begin("t")
+    for each in (source, good):
+        each.say("a", half)
+    reader = await other.read("t")
+    await reader.until_said("aa?")
+    for node in (own, other):
+        odd = await node.read(half)
+        await odd.until(lambda odd=odd: len(odd.text) == 3)  # type: ignore[misc]
+        assert (await node.store.describe(half)).model in (half, "a?")
+    for each in (source, good):
+        each.end()
+    await reader.until_done()

@@ -40,6 +40,7 @@ def test_500_clients_at_20_tokens_per_second_without_starvation() -> None:
     assert seen.bytes_per_stream < 200 * 1024
 
 
+@pytest.mark.memory_store
 async def test_a_client_that_never_reads_is_evicted_without_affecting_others() -> None:
     text = "x" * 4000
     model = ScriptedModel([text] * 500, delay=0.002)

@@ -45,6 +45,7 @@ async def lose(session: aiohttp.ClientSession, model: Stepwise, tokens: int) -> 
     return client
 
 
+@pytest.mark.memory_store
 @pytest.mark.parametrize("read", range(len(LETTERS) + 1))
 async def test_a_stream_continues_after_the_last_message_with_no_gap_and_no_repeat(
     read: int,
@@ -130,6 +131,7 @@ async def test_a_continued_stream_is_paused_and_stopped_under_its_id() -> None:
         assert model.active == 0
 
 
+@pytest.mark.memory_store
 async def test_a_stream_that_is_no_longer_kept_ends_with_an_error() -> None:
     model, app = stepwise(ended_streams=0)
     async with serving(app) as session:
@@ -147,6 +149,7 @@ async def test_a_stream_that_is_no_longer_kept_ends_with_an_error() -> None:
             await client.until("complete", id="s")
 
 
+@pytest.mark.memory_store
 async def test_a_session_continues_only_once_and_within_the_grace_period() -> None:
     model, app = stepwise(grace=0)
     async with serving(app) as session:
@@ -196,6 +199,7 @@ async def test_a_session_that_cannot_continue_is_refused(case: str) -> None:
         model.let()
 
 
+@pytest.mark.memory_store
 async def test_a_chat_continues_with_its_history_and_its_waiting_messages() -> None:
     model, app = stepwise(Start("r", "m"), Token("Hello"), Token(" you"), End("stop"))
     async with serving(app) as session:

@@ -520,6 +520,7 @@ async def test_a_client_can_join_at_most_eight_rooms() -> None:
         await ann.join("8", "Ann")
 
 
+@pytest.mark.memory_store
 def test_typing_ends_after_60_seconds_unless_it_is_repeated() -> None:
     async def main() -> list[tuple[float, bool]]:
         rooms = create_app({"tiny": ScriptedModel("fine")})[CONNECTIONS].rooms
