@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -24,6 +25,11 @@ _LOST: Final = (LostError, OSError, EOFError)
 
 _PAUSE: Final = 0.5
 """Seconds for which a Redis that hangs isn't asked again, so that not every stream waits for it."""
+
+
+_SILENCE: Final = 60.0  # seconds between two reports of refused commands
+
+_log: Final = logging.getLogger("rxllm.redis")
 
 
 class _Command(NamedTuple):
@@ -57,6 +63,7 @@ class CommandQueue:
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
         self._paused_until = 0.0
+        self._silent_until = 0.0
 
     def send(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | float | bytes]
@@ -117,6 +124,8 @@ class CommandQueue:
         else:
             self._report(None)
             for command, reply in zip(batch, replies, strict=True):
+                if isinstance(reply, Exception):
+                    self._report_refusal(reply)
                 _resolve(command, reply)
 
     async def _execute(self, batch: Sequence[_Command]) -> list[Any]:
@@ -137,6 +146,14 @@ class CommandQueue:
             for script, keys, arguments, _ in batch:
                 pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
             return await pipeline.execute(raise_on_error=False)
+
+    def _report_refusal(self, error: Exception) -> None:
+        """Log what Redis refuses, such as for lack of memory or of a permission: once a minute, as
+        everything else may work."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._silent_until:
+            self._silent_until = now + _SILENCE
+            _log.warning("Redis refused a command: %s", error)
 
     @staticmethod
     def _fail(batch: Sequence[_Command], why: str, cause: Exception | None) -> None:

@@ -115,6 +115,24 @@ class FollowedStreams:
             if is_orphan and (replica.taking_over is None or replica.taking_over.done()):
                 replica.taking_over = self._start(self._take(replica))
 
+    def look_at_silent(self) -> None:
+        """See whether streams of which nothing has come for a while are still there."""
+        for replica in list(self._replicas.values()):
+            if replica.is_live and replica.looked_at == replica.position:
+                self._start(self._look(replica))
+            replica.looked_at = replica.position
+
+    async def _look(self, replica: Replica) -> None:
+        try:
+            token, node = await self._reader.find(replica.id)
+        except StoreUnavailableError:  # it will be looked at again
+            return
+        except StreamNotFoundError:
+            self._fail(replica, "the server that ran the stream no longer keeps it")
+            return
+        if token not in (replica.token, replica.claim):
+            self._change_node(replica, node, token)
+
     def tell_all(self) -> None:
         """Tell all nodes again which of their streams have readers here."""
         for replica in self._replicas.values():
@@ -176,7 +194,7 @@ class FollowedStreams:
             self._fail(replica)
             return
         if state.token not in (replica.token, replica.claim):
-            self._change_node(replica, state)
+            self._change_node(replica, state.node, state.token)
         elif state.is_live:
             with_resume = self._resume if state.details.is_resumable else None
             try:
@@ -189,13 +207,13 @@ class FollowedStreams:
             else:
                 await self._take_over(replica, state, with_resume)
 
-    def _fail(self, replica: Replica) -> None:
+    def _fail(self, replica: Replica, why: str = _LOST) -> None:
         self._on_idle(replica)
         replica.close()
-        replica.fail(NodeLostError(_LOST))
+        replica.fail(NodeLostError(why))
 
-    def _change_node(self, replica: Replica, state: StreamState) -> None:
-        replica.node, replica.token = state.node, state.token
+    def _change_node(self, replica: Replica, node: str, token: str) -> None:
+        replica.node, replica.token = node, token
         if replica.has_readers:
             self._on_readers(replica, True)
 

@@ -121,6 +121,7 @@ class Journals:
         ttl: seconds that the keys of a live stream are kept.
         ended_ttl: seconds that those of an ended one are kept.
         on_missing: called with journals that Redis doesn't know, before they are written again.
+        on_replaced: called with a journal that is written again, and the node that had its stream.
         on_written: called with a journal after each entry.
         on_fenced: called with a journal that belongs to another node.
         on_flag: called with a journal and its flag.
@@ -133,7 +134,8 @@ class Journals:
         ttl: float,
         ended_ttl: float,
         *,
-        on_missing: Callable[[Journal], asyncio.Future[int]],
+        on_missing: Callable[[Journal], asyncio.Future[Any]],
+        on_replaced: Callable[[Journal, str], object],
         on_written: Callable[[Journal], object],
         on_fenced: Callable[[Journal], object],
         on_flag: Callable[[Journal, str], object],
@@ -142,6 +144,7 @@ class Journals:
         self._flush = flush
         self._ttls = milliseconds(ttl), milliseconds(ended_ttl)
         self._on_missing = on_missing
+        self._on_replaced = on_replaced
         self._on_written = on_written
         self._on_fenced = on_fenced
         self._on_flag = on_flag
@@ -221,10 +224,10 @@ class Journals:
             self._changed[journal] = None
         self._on_written(journal)
 
-    async def restore(self, journal: Journal, restored: asyncio.Future[int]) -> None:
+    async def restore(self, journal: Journal, restored: asyncio.Future[Any]) -> None:
         """Write a journal again from its beginning, once its stream has been created again."""
         try:
-            outcome = await restored
+            outcome, node = await restored
         except StoreUnavailableError:
             self._note_later(journal)
             return
@@ -234,4 +237,6 @@ class Journals:
             return
         if outcome == 1:
             journal.rewind(0)
+        if node:
+            self._on_replaced(journal, node.decode())
         self.note(journal)

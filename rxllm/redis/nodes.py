@@ -21,7 +21,17 @@ _PATIENCE: Final = 2.0  # seconds for the answer of another node
 _RETRY: Final = 0.1  # seconds
 
 Command: TypeAlias = Literal[
-    "follow", "leave", "hold", "release", "abandon", "cancel", "pause", "resume", "answer", "wake"
+    "follow",
+    "leave",
+    "hold",
+    "release",
+    "abandon",
+    "yield",
+    "cancel",
+    "pause",
+    "resume",
+    "answer",
+    "wake",
 ]
 
 

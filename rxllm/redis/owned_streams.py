@@ -27,6 +27,7 @@ _GONE: Final = 2.0  # seconds for which a forgotten stream can still be read
 _FORGOTTEN: Final = 5.0  # seconds for which the rest of a forgotten stream is tried to be written
 _REST: Final = 1.0  # seconds to write what is left at the end
 _RETRY: Final = 0.25  # seconds
+_MOST_UNFORGOTTEN: Final = 10_000
 
 
 class OwnedStreams:
@@ -41,6 +42,7 @@ class OwnedStreams:
         ttl, ended_ttl: seconds that the keys of a live and of an ended stream are kept.
         on_lost: called when another node has a stream: with its id, its log, the position that both
             have, and its state in Redis, if it is there.
+        on_replaced: called with the id of a stream, and a node that had it before Redis was away.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class OwnedStreams:
         ttl: float,
         ended_ttl: float,
         on_lost: Callable[[str, EventLog, int, StreamState | None], object],
+        on_replaced: Callable[[str, str], object],
     ) -> None:
         self.link: Final = link
         self.keys: Final = keys
@@ -61,6 +64,7 @@ class OwnedStreams:
         self._node = node
         self._memory = memory
         self._on_lost = on_lost
+        self._unforgotten: dict[str, str] = {}  # tokens of streams that Redis should forget
         self._journals: dict[str, Journal] = {}
         self._has_written = asyncio.Event()
         self._is_closing = False
@@ -72,6 +76,7 @@ class OwnedStreams:
             ttl,
             ended_ttl,
             on_missing=self._restore,
+            on_replaced=lambda journal, node: on_replaced(journal.kept.details.id, node),
             on_written=self._on_written,
             on_fenced=self._on_fenced,
             on_flag=self._on_flag,
@@ -121,7 +126,21 @@ class OwnedStreams:
 
     def release(self, stream_id: str, token: str) -> None:
         """Give up a claim, or let others no longer read what this node no longer keeps."""
-        self.link.send(FORGET, self.keys.of_stream(stream_id), token, milliseconds(_GONE))
+        self._unforgotten[stream_id] = token
+        if len(self._unforgotten) > _MOST_UNFORGOTTEN:
+            del self._unforgotten[next(iter(self._unforgotten))]  # its keys expire
+        self._start(self._release(stream_id, token))
+
+    def _release(self, stream_id: str, token: str) -> Coroutine[Any, Any, None]:
+        keys = self.keys.of_stream(stream_id)
+        sent = self.link.send(FORGET, keys, token, milliseconds(_GONE))  # before what comes next
+        return self._released(stream_id, token, sent)
+
+    async def _released(self, stream_id: str, token: str, sent: asyncio.Future[Any]) -> None:
+        with suppress(StoreUnavailableError):  # it is tried again later
+            await sent
+            if self._unforgotten.get(stream_id) == token:
+                del self._unforgotten[stream_id]
 
     def act(self, kept: RunningStream, what: str) -> None:
         """Pause, resume or cancel a stream.
@@ -153,6 +172,9 @@ class OwnedStreams:
             kept.hold(sender, command == "hold")
         elif command == "abandon":
             kept.cancel_if_unread()
+        elif command == "yield":
+            if (journal := self._journals.get(stream_id)) is not None:
+                self._start(self._settle(journal))
         elif command in ("cancel", "pause", "resume"):
             if (journal := self._journals.get(stream_id)) is not None:
                 journal.obeyed = flag
@@ -186,7 +208,10 @@ class OwnedStreams:
             self._forgotten[journal] = timer
 
     async def restore_all(self) -> None:
-        """Write again what Redis has forgotten, also of streams that say nothing now."""
+        """Write again what Redis has forgotten, also of streams that say nothing now; and let it
+        forget what it could not."""
+        for stream_id, token in list(self._unforgotten.items()):
+            await self._release(stream_id, token)
         journals = [each for each in self._journals.values() if not each.is_fenced]
         for journal, restored in [(each, self._restore(each)) for each in journals]:
             await self._writer.restore(journal, restored)
@@ -211,7 +236,7 @@ class OwnedStreams:
     def _enlist(self, stream_id: str) -> None:
         self.link.send(ENLIST, self.keys.listing, stream_id, self.ttl)
 
-    def _restore(self, journal: Journal) -> asyncio.Future[int]:
+    def _restore(self, journal: Journal) -> asyncio.Future[Any]:
         """Create a stream again, if Redis has forgotten it."""
         self._enlist(journal.kept.details.id)
         return self.link.send(RESTORE, journal.keys, journal.token, self.ttl, *journal.fields)
@@ -259,7 +284,7 @@ class OwnedStreams:
             return
         state = StreamState.of(stream_id, kept.details.grace, reply)
         if state is not None and _is_same(state.token, journal.token):
-            # A claim that was given up was executed all the same.
+            # It is still ours; or a claim that was given up was executed all the same.
             journal.token, journal.is_fenced = state.token, False
             self._writer.note(journal)
             return

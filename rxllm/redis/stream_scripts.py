@@ -12,6 +12,7 @@ __all__ = [
     "COMMAND",
     "DELETE",
     "ENLIST",
+    "FIND",
     "FLAG",
     "FORGET",
     "IS_ALIVE",
@@ -46,7 +47,8 @@ class StreamKeys:
 
     def of_stream(self, stream_id: str) -> list[str]:
         """Return the hash with what is known of a stream, and the Redis Stream of its entries."""
-        head = f"rx:{{{self._name}:{stream_id}}}"
+        name = stream_id.encode("utf-8", "replace").decode()  # half a surrogate pair can't be sent
+        head = f"rx:{{{self._name}:{name}}}"
         return [head, f"{head}:l"]
 
     def lease(self, node: str) -> str:
@@ -64,8 +66,9 @@ class StreamKeys:
 
 # The hash of a stream: token ("<epoch>.<random>", the fence), node (that runs it), last (position),
 # status ("live", or how it has ended), state ("running" or "paused"), flag (the last command, with
-# its id), key (SHA-256), model, owner, ask (the request), resumable, started, at (Unix seconds),
-# gone (once its node has forgotten it). Its keys expire, so that nothing is left of a dead node.
+# its id), key (SHA-256), model, owner, ask (the request), resumable, started, at (Unix seconds). It
+# has no status once its node has forgotten it. The keys expire, so that nothing is left of a dead
+# node.
 
 _EPOCH: Final = "local function epoch(token) return tonumber(string.match(token, '^%d+')) end\n"
 
@@ -76,7 +79,9 @@ _NEW: Final = (
     + _SECONDS
     + """
 local function create(token, ttl, first)
-  redis.call('DEL', KEYS[1], KEYS[2])
+  -- Only what exists is deleted: after a write, Redis no longer refuses the others of a script
+  -- when its memory is full.
+  if redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then redis.call('DEL', KEYS[1], KEYS[2]) end
   redis.call('HSET', KEYS[1], 'token', token, 'last', '0', 'status', 'live', 'state', 'running',
     'at', seconds, 'started', seconds, unpack(ARGV, first))
   redis.call('PEXPIRE', KEYS[1], ttl)
@@ -89,14 +94,14 @@ CLAIM: Final = Script(
     + _EPOCH
     + """
 local key, random, gap, dead, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local token, known, status, gone, node =
-  unpack(redis.call('HMGET', KEYS[1], 'token', 'key', 'status', 'gone', 'node'))
+local token, known, status, node =
+  unpack(redis.call('HMGET', KEYS[1], 'token', 'key', 'status', 'node'))
 local next = 1
 if token then
   if string.sub(token, -#random) == random then
     return {'new', token, node}
   end
-  if not gone and token ~= dead then
+  if status and token ~= dead then
     if key == '' or known ~= key then
       return {'exists', token, node}
     end
@@ -148,20 +153,21 @@ RESTORE: Final = Script(
     _NEW
     + _EPOCH
     + """
-local token, status, last = unpack(redis.call('HMGET', KEYS[1], 'token', 'status', 'last'))
+local token, status, last, node =
+  unpack(redis.call('HMGET', KEYS[1], 'token', 'status', 'last', 'node'))
 if token == ARGV[1] and (last == '0' or redis.call('EXISTS', KEYS[2]) == 1) then
-  return 2
+  return {2, ''}
 end
 if token and token ~= ARGV[1] and epoch(token) >= epoch(ARGV[1])
   and (status == 'live' or status == 'completed') then
-  return 0
+  return {0, ''}
 end
 create(ARGV[1], ARGV[2], 3)
-return 1
+return {1, token and token ~= ARGV[1] and node or ''}
 """
 )
 """Create a stream again that Redis has forgotten: arguments as those of `CLAIM`, after the token.
-Return 1; 2 if it is there; 0 if another node has it."""
+Return 1; 2 if it is there; 0 if another node has it; and a node that had it, and no longer has."""
 
 TAKE_OVER: Final = Script("""
 local token = redis.call('HGET', KEYS[1], 'token')
@@ -177,12 +183,13 @@ position; -1 if another node was faster."""
 
 FORGET: Final = Script("""
 if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
-  redis.call('HSET', KEYS[1], 'gone', '1')
+  redis.call('HDEL', KEYS[1], 'status')
   redis.call('PEXPIRE', KEYS[1], ARGV[2], 'LT')
   redis.call('PEXPIRE', KEYS[2], ARGV[2], 'LT')
 end
 """)
-"""Arguments: the token, and the milliseconds for which its readers may still read."""
+"""Arguments: the token, and the milliseconds for which its readers may still read. Nothing here is
+refused when the memory is full."""
 
 SET_STATE: Final = Script("""
 if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
@@ -195,6 +202,8 @@ if redis.call('HGET', KEYS[1], 'status') == 'live' then
   redis.call('HSET', KEYS[1], 'flag', ARGV[1])
 end
 """)
+
+FIND: Final = Script("return redis.call('HMGET', KEYS[1], 'status', 'token', 'node')")
 
 READ: Final = Script("return redis.call('HGETALL', KEYS[1])")
 

@@ -10,7 +10,7 @@ from rxllm.chunks import Outcome
 from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Link
 from rxllm.redis.stream_entries import epoch_of
-from rxllm.redis.stream_scripts import READ, UNLIST, StreamKeys
+from rxllm.redis.stream_scripts import FIND, READ, UNLIST, StreamKeys
 from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.running_stream import StreamDetails
 from rxllm.web.stream_messages import StreamStatus, StreamSummary
@@ -54,7 +54,7 @@ class StreamState(NamedTuple):
     def of(cls, stream_id: str, grace: float, reply: list[bytes]) -> StreamState | None:
         """Return what a reply of `READ` says; `None` if there is no such stream, or no longer."""
         raw = dict(zip(reply[::2], reply[1::2], strict=True))
-        if b"token" not in raw or b"gone" in raw:
+        if b"token" not in raw or b"status" not in raw:
             return None
         text = {name.decode(): value.decode() for name, value in raw.items() if name != b"ask"}
         details = StreamDetails(
@@ -149,10 +149,25 @@ class StreamReader:
         reply = await self.link.send(READ, self.keys.of_stream(stream_id))
         state = StreamState.of(stream_id, self._grace, reply)
         if state is None:
-            if not reply and not await self._is_certain():
-                raise StoreUnavailableError(f"the stream {stream_id!r} may not be known again yet")
-            raise StreamNotFoundError(f"there is no stream {stream_id!r}, or it is no longer kept")
+            raise await self._missing(stream_id, was_forgotten=bool(reply))
         return state
+
+    async def find(self, stream_id: str) -> tuple[str, str]:
+        """Return the token and the node of a stream.
+
+        Raises:
+            StreamNotFoundError, StoreUnavailableError: as for `read`.
+        """
+        status, token, node = await self.link.send(FIND, self.keys.of_stream(stream_id))
+        if status is None:
+            raise await self._missing(stream_id, was_forgotten=token is not None)
+        return token.decode(), node.decode()
+
+    async def _missing(self, stream_id: str, was_forgotten: bool) -> Exception:
+        """Return the error for a stream that Redis doesn't have."""
+        if was_forgotten or await self._is_certain():
+            return StreamNotFoundError(f"there is no stream {stream_id!r}, or it is no longer kept")
+        return StoreUnavailableError(f"the stream {stream_id!r} may not be known again yet")
 
     async def read_all(self, stream_ids: list[str]) -> list[StreamState]:
         """Return the states of those that there are; the others are taken out of the list.

@@ -124,7 +124,7 @@ class RedisStreams(Connected):
             self.keys,
             self.lease,
             watched=lambda: {*self._owned.followers, *self._followed.nodes},
-            on_beat=lambda: self._others.publish(),
+            on_beat=self._on_beat,
             on_command=self._on_command,
             on_dead=self._on_dead,
             on_return=self._on_return,
@@ -147,6 +147,7 @@ class RedisStreams(Connected):
             ttl=self._ttl,
             ended_ttl=max(1.0, self._limits.grace + 0.5),
             on_lost=lambda *lost: self._followed.adopt(*lost),
+            on_replaced=lambda stream_id, other: node.send(other, "yield", stream_id),
         )
         self._others = OtherStreams(
             link, self.keys, node.name, self.lease, self._live_outside, self._owner_of
@@ -377,6 +378,10 @@ class RedisStreams(Connected):
         except StreamStateError as error:
             return str(error)
         return "ok"
+
+    def _on_beat(self) -> None:
+        self._others.publish()
+        self._followed.look_at_silent()
 
     def _on_dead(self, nodes: set[str]) -> None:
         self._owned.drop_followers(nodes)

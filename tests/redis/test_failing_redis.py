@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from rxllm.errors import StoreUnavailableError
+from rxllm.redis import owned_streams
 from rxllm.testing import no_leaks
 from rxllm.web.failures import StreamNotFoundError
+from rxllm.web.stream_messages import StreamFailed
 from tests.redis.fleet import LEASE, Fleet, Reader, Source
 from tests.redis.server import RedisServer
 from tests.redis.streams import eventually
@@ -302,4 +304,64 @@ async def test_half_a_surrogate_pair_stops_nobody(fleet: Fleet) -> None:
         assert (await node.store.describe(half)).model in (half, "a?")
     for each in (source, good):
         each.end()
+    await reader.until_done()
+
+
+async def test_readers_of_a_stream_whose_end_cant_be_written_are_told(
+    fleet: Fleet, own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned_streams, "_FORGOTTEN", 0.2)
+    own, other = await fleet.nodes(2, ended_streams=0)
+    source = await own.begin()
+    reader = await other.read()
+    source.say("a")
+    await reader.until_said("a")
+    own_server.client.config_set("maxmemory", 1)
+    source.end()
+    last = await reader.until_done()
+    assert isinstance(last, StreamFailed)
+    assert (last.code, last.partial) == ("node_lost", "a")
+    own_server.client.config_set("maxmemory", 0)
+    await eventually(lambda: not own_server.client.exists("rx:{streams:s}"))
+    with pytest.raises(StreamNotFoundError):
+        await other.store.describe("s")
+
+
+async def test_a_stream_that_is_forgotten_while_it_is_down_is_forgotten_later(
+    fleet: Fleet, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned_streams, "_FORGOTTEN", 0.2)
+    with RedisServer(tmp_path_factory.mktemp("aof"), "--appendonly", "yes") as server:
+        fleet.url = server.url
+        own, other = await fleet.nodes(2, ended_streams=0)
+        source = await own.begin()
+        reader = await other.read()
+        source.say("a")
+        await reader.until_said("a")
+        server.stop()
+        source.end()
+        await eventually(lambda: not own.redis._owned._journals)
+        server.start()
+        assert (await reader.until_done()).code == "node_lost"  # type: ignore[union-attr]
+        await eventually(lambda: not server.client.exists("rx:{streams:s}"))
+        for node in fleet.open:
+            await node.store.close()
+        fleet.open.clear()
+
+
+async def test_nothing_is_written_of_a_stream_that_begins_while_it_is_full(
+    fleet: Fleet, own_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, other = await fleet.nodes(2)
+    own_server.client.config_set("maxmemory", 1)
+    source = await own.begin(asked=b"a prompt")
+    source.say("a")
+    await asyncio.sleep(LEASE)
+    assert b"a prompt" not in own_server.content()
+    refusals = [each for each in caplog.records if "refused" in each.message]
+    assert len(refusals) == 1  # once, and not for each token
+    own_server.client.config_set("maxmemory", 0)
+    reader = await _read_once_it_is_there(other)
+    await reader.until_said("a")
+    source.end()
     await reader.until_done()

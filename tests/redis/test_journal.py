@@ -149,7 +149,7 @@ class Bench:
             return
         code, last, _ = reply
         if code == -1:
-            if self.run(RESTORE, "1.a", 60_000, *self.journal.fields) == 1:
+            if self.run(RESTORE, "1.a", 60_000, *self.journal.fields)[0] == 1:
                 self.journal.rewind(0)
         elif code == 1:
             self.journal.written = last

@@ -22,14 +22,13 @@ def _store(
         return
     from rxllm.redis import RedisStreams
 
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server, pytest.MonkeyPatch.context() as it:
+    folder = tmp_path_factory.mktemp("redis")
+    with RedisServer(folder) as server, pytest.MonkeyPatch.context() as patch:
 
-        def new_store(
-            registry: ops.StreamRegistry, limits: limits.Limits, buffer_size: int
-        ) -> Any:
+        def new_store(registry: ops.StreamRegistry, limits: limits.Limits, buffer_size: int) -> Any:
             return RedisStreams(
                 server.url, registry, limits, buffer_size, name=uuid4().hex, flush=0.005
             )
 
-        it.setattr(app, "MemoryStreams", new_store)
+        patch.setattr(app, "MemoryStreams", new_store)
         yield
