@@ -125,7 +125,7 @@ class CommandQueue:
             self._report(None)
             for command, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, Exception):
-                    self._report_refusal(reply)
+                    self.report_refusal(str(reply))
                 _resolve(command, reply)
 
     async def _execute(self, batch: Sequence[_Command]) -> list[Any]:
@@ -147,13 +147,13 @@ class CommandQueue:
                 pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
             return await pipeline.execute(raise_on_error=False)
 
-    def _report_refusal(self, error: Exception) -> None:
+    def report_refusal(self, why: str) -> None:
         """Log what Redis refuses, such as for lack of memory or of a permission: once a minute, as
         everything else may work."""
         now = asyncio.get_running_loop().time()
         if now >= self._silent_until:
             self._silent_until = now + _SILENCE
-            _log.warning("Redis refused a command: %s", error)
+            _log.warning("Redis refused a command: %s", why)
 
     @staticmethod
     def _fail(batch: Sequence[_Command], why: str, cause: Exception | None) -> None:

@@ -156,6 +156,10 @@ class Link:
         """
         return self._commands.send(script, keys, arguments)
 
+    def report_refusal(self, why: str) -> None:
+        """Log what Redis has refused, at most once a minute."""
+        self._commands.report_refusal(why)
+
     async def close(self) -> None:
         """Fail the commands under way, and close the connections."""
         self.is_closed = True

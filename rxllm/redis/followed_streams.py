@@ -102,7 +102,7 @@ class FollowedStreams:
             state: its state in Redis; `None` if it isn't there.
         """
         if state is None:
-            lost = Replica(stream_id, "", "1.", 0, log, **self._callbacks)
+            lost = Replica(stream_id, b"", "", "1.", 0, log, **self._callbacks)
             lost.fail(NodeLostError("another server had the stream, and no longer has it"))
             lost.close()
             return
@@ -151,7 +151,13 @@ class FollowedStreams:
 
     def _add(self, state: StreamState, log: EventLog) -> Replica:
         replica = Replica(
-            state.details.id, state.node, state.token, state.last, log, **self._callbacks
+            state.details.id,
+            self._reader.keys.of_stream(state.details.id)[1].encode(),
+            state.node,
+            state.token,
+            state.last,
+            log,
+            **self._callbacks,
         )
         self._replicas[replica.id] = replica
         self._tail.refresh()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Link
@@ -18,9 +20,13 @@ from rxllm.web.running_stream import RunningStream
 __all__ = ["Journal", "Journals"]
 
 _MOST: Final = 500  # events of an entry
+_AT_ONCE: Final = 200  # entries of a script, which Redis executes without a pause
 
 _PAUSE: Final = 0.25
 """Seconds until what Redis has refused is tried again."""
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class _Entry(NamedTuple):
@@ -186,28 +192,45 @@ class Journals:
 
     async def _write_batch(self) -> None:
         journals, self._changed = self._changed, {}
-        sent = [
-            (journal, self._append(journal, entry))
-            for journal in journals
-            if (entry := journal.next_entry()) is not None
+        entries = [
+            (journal, entry) for journal in journals if (entry := journal.next_entry()) is not None
         ]
-        missing = []
-        for journal, reply in sent:
-            try:
-                code, last, flag = await reply
-            except StoreUnavailableError:  # reported by the connection
-                self._note_later(journal)
-                continue
-            if code == -1:
-                missing.append((journal, self._on_missing(journal)))
-            else:
-                self._take_reply(journal, code, last, flag.decode())
-        for journal, restored in missing:
+        missing: list[Journal] = []
+        for first in range(0, len(entries), _AT_ONCE):
+            await self._append(entries[first : first + _AT_ONCE], missing)
+        restoring = [(journal, self._on_missing(journal)) for journal in missing]
+        for journal, restored in restoring:
             await self.restore(journal, restored)
 
-    def _append(self, journal: Journal, entry: _Entry) -> asyncio.Future[Any]:
-        ttl = self._ttls[1 if entry.status else 0]
-        return self._link.send(APPEND, journal.keys, journal.token, journal.written, *entry, ttl)
+    async def _append(
+        self, entries: Sequence[tuple[Journal, _Entry]], missing: list[Journal]
+    ) -> None:
+        """Write entries, and note those whose streams are missing."""
+        keys = [journal.keys[0] for journal, _ in entries]
+        arguments = [
+            (
+                *(journal.token, journal.written, entry.last, entry.events, entry.field),
+                *(entry.status, self._ttls[1 if entry.status else 0]),
+            )
+            for journal, entry in entries
+        ]
+        data = [entry.data for _, entry in entries]
+        try:
+            replies = await self._link.send(APPEND, keys, _encode(arguments), *data)
+        except StoreUnavailableError:  # reported by the connection
+            replies = [None] * len(entries)
+        for (journal, entry), reply in zip(entries, replies, strict=True):
+            if reply == 1:
+                self._take_reply(journal, 1, entry.last, "")
+            elif not isinstance(reply, list):
+                self._note_later(journal)
+                if isinstance(reply, bytes):
+                    self._link.report_refusal(reply.decode("utf-8", "replace"))
+            elif reply[0] == -1:
+                missing.append(journal)
+            else:
+                code, last, flag = reply
+                self._take_reply(journal, code, last, flag.decode())
 
     def _take_reply(self, journal: Journal, code: int, last: int, flag: str) -> None:
         if code == -2:

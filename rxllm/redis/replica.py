@@ -16,7 +16,7 @@ from rxllm.redis.stream_entries import (
     EPOCH,
     VERSION,
     CallReader,
-    Events,
+    Entry,
     decode_end,
     decode_events,
     epoch_of,
@@ -39,6 +39,7 @@ class Replica:
 
     Args:
         stream_id: the stream's id.
+        key: of its entries.
         node: the node that runs it.
         token: with which it writes.
         last: the last position in Redis.
@@ -57,6 +58,7 @@ class Replica:
     def __init__(
         self,
         stream_id: str,
+        key: bytes,
         node: str,
         token: str,
         last: int,
@@ -68,6 +70,7 @@ class Replica:
         on_abandon: Callable[[Replica], object],
     ) -> None:
         self.id: Final = stream_id
+        self.key: Final = key
         self.node: str = node
         self.token: str = token
         self.log: Final = log
@@ -110,14 +113,15 @@ class Replica:
             if field.startswith("e"):
                 self.log.end(decode_end(data), int(entry_id.partition(b"-")[0]))
                 return True
-            events = decode_events(entry_id, data)
-            if events.previous > self.position:
+            before, entry = decode_events(entry_id, data)
+            previous = before if entry.previous < 0 else entry.previous
+            if previous > self.position:
                 self.fail(StoreUnavailableError("entries of the stream are missing in Redis"))
-            elif events.previous == self.position or events.positions[0] <= self.position:
-                self._add(events)
-            elif events.positions[-1] > self.position:
+            elif previous == self.position or before < self.position:
+                self._add(before, entry)
+            elif before + len(entry.events) > self.position:
                 # Another node has gone on before what was read here, which Redis had lost.
-                self.begin_again(events.previous)
+                self.begin_again(previous)
                 return False
         except msgspec.DecodeError as error:
             failure = StoreUnavailableError(f"an entry of the stream can't be read: {error}")
@@ -131,20 +135,21 @@ class Replica:
         self._calls = CallReader()
         self.log.clear(valid)
 
-    def _add(self, events: Events) -> None:
-        log, have = self.log, self.position
-        for index, position in enumerate(events.positions):
+    def _add(self, position: int, entry: Entry) -> None:
+        """Add the events after this position that aren't there yet."""
+        append, have = self.log.append, self.position
+        for event, offset in zip(entry.events, entry.offsets, strict=True):
+            position += 1
             if position <= have:
                 continue
-            chunk = events.chunks[index]
             self.position = position
-            if chunk is None:
-                log.skip(position)
-                continue
-            chunk = self._calls.whole(chunk, events.offsets.get(index))
-            log.append(chunk, size_of(chunk), position, events.times[index])
-            if not self.is_live:
-                return
+            if type(event) is str:
+                append(Token(event), len(event), position, entry.at + offset / 1000)
+            elif event is None:
+                self.log.skip(position)
+            else:
+                chunk = self._calls.read(event)  # type: ignore[arg-type]
+                append(chunk, size_of(chunk), position, entry.at + offset / 1000)
 
     def fail(self, error: Exception) -> None:
         """End the stream for its readers here, and for no others.

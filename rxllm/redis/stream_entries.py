@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -28,7 +28,7 @@ __all__ = [
     "EVENTS",
     "VERSION",
     "CallReader",
-    "Events",
+    "Entry",
     "decode_end",
     "decode_events",
     "encode_events",
@@ -47,38 +47,31 @@ names one event for ever, whichever node has said it. The last one of an epoch i
 EVENTS: Final = f"d{VERSION}"
 END: Final = f"e{VERSION}"
 
-_Event: TypeAlias = str | tuple[int, bytes] | None
+Event: TypeAlias = str | tuple[int, bytes] | None
 
 _WHOLE: Final = -1
 _GAPS: Final = 10_000  # positions stay below 2**53 for 900,000 epochs, exact in JavaScript
 
 
-class _Entry(msgspec.Struct, array_like=True):
+class Entry(msgspec.Struct, array_like=True):
+    """The events of an entry. See the module docstring.
+
+    Args:
+        at: when the first one happened, in Unix seconds.
+        events: text, or the offset of a tool call and a chunk as JSON; `None` for one that was
+            dropped.
+        offsets: the milliseconds after that of each.
+        previous: the position before the first, if it isn't the one before.
+    """
+
     at: float
-    events: list[_Event]
+    events: list[Event]
     offsets: list[int]
     previous: int = -1
 
 
-class Events(NamedTuple):
-    """The events of an entry.
-
-    Args:
-        positions, times, chunks: of each; the chunk is `None` if it was dropped. A tool call has
-            the arguments that earlier events don't have.
-        offsets: the number of characters of the arguments that they have, by index.
-        previous: the position before the first.
-    """
-
-    positions: Sequence[int]
-    times: Sequence[float]
-    chunks: Sequence[Chunk | None]
-    offsets: dict[int, int]
-    previous: int
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(_Entry).decode
+_decode: Final = msgspec.msgpack.Decoder(Entry).decode
 _decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
 _decode_end: Final = msgspec.json.Decoder(Complete | StreamFailed).decode
 
@@ -114,7 +107,7 @@ def encode_events(
         calls: has been given all earlier events.
     """
     begun = next((at for at in times if at), 0.0)
-    entry = _Entry(
+    entry = Entry(
         begun,
         [_event(chunk, calls) for chunk in chunks],
         [int((at - begun) * 1000) if at else 0 for at in times],
@@ -129,10 +122,9 @@ def encode_events(
         return _encode(entry)
 
 
-def _event(chunk: Chunk | None, calls: CallOffsets) -> _Event:
+def _event(chunk: Chunk | None, calls: CallOffsets) -> Event:
     if type(chunk) is Token:
-        is_plain = chunk.tokens == 1 and chunk == Token(chunk.text)
-        return chunk.text if is_plain else (_WHOLE, to_json(chunk))
+        return chunk.text if _is_plain(chunk) else (_WHOLE, to_json(chunk))
     if chunk is None:
         return None
     offset = calls.next(chunk)
@@ -142,29 +134,27 @@ def _event(chunk: Chunk | None, calls: CallOffsets) -> _Event:
     return offset, to_json(rest)
 
 
-def decode_events(entry_id: bytes, data: bytes) -> Events:
-    """Return the events of an entry.
+def _is_plain(token: Token) -> bool:
+    """Return whether there is nothing but text."""
+    return (
+        token.confidence is None
+        and token.source is None
+        and token.tokens == 1
+        and token.number is None
+        and token.logprobs is None
+        and token.state is None
+        and not token.masked
+    )
+
+
+def decode_events(entry_id: bytes, data: bytes) -> tuple[int, Entry]:
+    """Return the position before the first event of an entry, by its id, and the entry.
 
     Raises:
         msgspec.DecodeError: it isn't one.
     """
-    last, count = map(int, entry_id.split(b"-"))
-    entry = _decode(data)
-    positions = range(last - count + 1, last + 1)
-    offsets: dict[int, int] = {}
-    chunks: list[Chunk | None] = []
-    for index, event in enumerate(entry.events):
-        if isinstance(event, str):
-            chunks.append(Token(event))
-        elif event is None:
-            chunks.append(None)
-        else:
-            if event[0] != _WHOLE:
-                offsets[index] = event[0]
-            chunks.append(_decode_chunk(event[1]))
-    times = [entry.at + offset / 1000 for offset in entry.offsets]
-    previous = positions[0] - 1 if entry.previous == -1 else entry.previous
-    return Events(positions, times, chunks, offsets, previous)
+    last, _, count = entry_id.partition(b"-")
+    return int(last) - int(count), _decode(data)
 
 
 def decode_end(data: bytes) -> Complete | StreamFailed:
@@ -182,12 +172,18 @@ class CallReader:
     def __init__(self) -> None:
         self._arguments: dict[StateKey | None, str] = {}
 
-    def whole(self, chunk: Chunk, offset: int | None) -> Chunk:
-        """Return the next chunk, with all arguments if it is a call."""
+    def read(self, event: tuple[int, bytes]) -> Chunk:
+        """Return the chunk of the next event that isn't plain text.
+
+        Raises:
+            msgspec.DecodeError: it isn't one.
+        """
+        offset, data = event
+        chunk = _decode_chunk(data)
         if type(chunk) is not ToolCall:
             return chunk
         key = state_key(chunk)
-        if offset is not None:
+        if offset != _WHOLE:
             arguments = self._arguments[key][:offset] + chunk.arguments
             chunk = msgspec.structs.replace(chunk, arguments=arguments)
         self._arguments[key] = chunk.arguments

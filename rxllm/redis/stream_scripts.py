@@ -126,28 +126,40 @@ APPEND: Final = Script(
     + _SECONDS
     + _EPOCH
     + """
-local token, last, flag = unpack(redis.call('HMGET', KEYS[1], 'token', 'last', 'flag'))
-if not token then return {-1, 0, ''} end
-if token ~= ARGV[1] then return {epoch(token) < epoch(ARGV[1]) and -1 or -2, 0, ''} end
-last = tonumber(last)
-flag = flag or ''
-if last > 0 and redis.call('EXISTS', KEYS[2]) == 0 then return {-1, 0, ''} end
-if last >= tonumber(ARGV[3]) then return {0, last, flag} end
-if last ~= tonumber(ARGV[2]) then return {-3, last, flag} end
-redis.call('XADD', KEYS[2], ARGV[3] .. '-' .. ARGV[4], ARGV[5], ARGV[6])
-redis.call('HSET', KEYS[1], 'last', ARGV[3], 'at', seconds)
-if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'status', ARGV[7]) end
-if last == 0 or ARGV[7] ~= '' then
-  redis.call('PEXPIRE', KEYS[1], ARGV[8])
-  redis.call('PEXPIRE', KEYS[2], ARGV[8])
+local function append(key, data, ours, before, position, events, field, ended, ttl)
+  local token, last, flag = unpack(redis.call('HMGET', key, 'token', 'last', 'flag'))
+  if not token then return {-1, 0, ''} end
+  if token ~= ours then return {epoch(token) < epoch(ours) and -1 or -2, 0, ''} end
+  last = tonumber(last)
+  flag = flag or ''
+  if last > 0 and redis.call('EXISTS', key .. ':l') == 0 then return {-1, 0, ''} end
+  if last >= position then return {0, last, flag} end
+  if last ~= before then return {-3, last, flag} end
+  redis.call('XADD', key .. ':l', string.format('%.0f-%d', position, events), field, data)
+  redis.call('HSET', key, 'last', string.format('%.0f', position), 'at', seconds)
+  if ended ~= '' then redis.call('HSET', key, 'status', ended) end
+  if last == 0 or ended ~= '' then
+    redis.call('PEXPIRE', key, ttl)
+    redis.call('PEXPIRE', key .. ':l', ttl)
+  end
+  if flag == '' then return 1 end
+  return {1, position, flag}
 end
-return {1, tonumber(ARGV[3]), flag}
+
+local replies = {}
+for at, entry in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local done, reply = pcall(append, KEYS[at], ARGV[at + 1], unpack(entry))
+  replies[at] = done and reply or tostring(type(reply) == 'table' and reply.err or reply)
+end
+return replies
 """
 )
-"""Arguments: the token, the position before the entry, its last position, its events, its field,
-its data, the status (`''` while it is live), the TTL (ms). Return 1 if it was written, 0 if it was
-there, -1 if Redis has lost the stream, or that this node has taken it over, -2 if another node has
-it, -3 if another position is the last; the last position; and the flag."""
+"""Append an entry to each of several streams, whose first keys are given. The arguments: an array
+in MessagePack, with an array for each (the token, the position before the entry, its last position,
+its events, its field, the status, `''` while it is live, and the TTL in ms), and the data of each.
+Return for each 1 if it was written; else an array, or what is wrong. The array has 1 if it was
+written, 0 if it was there, -1 if Redis has lost the stream, or that this node has taken it over, -2
+if another node has it, -3 if another position is the last; the last position; and the flag."""
 
 RESTORE: Final = Script(
     _NEW

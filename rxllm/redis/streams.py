@@ -65,7 +65,8 @@ class RedisStreams(Connected):
         buffer_size: events that all readers of a stream may lag behind before its model waits.
         name: whose streams they are. All stores of this name share them.
         lease: seconds after which a server that died counts as dead, above 0.
-        flush: minimum seconds between two writes to Redis, 0 or more.
+        flush: minimum seconds between two writes to Redis, 0 or more. The text is as old at the
+            readers of other servers, at most; the more of it is written at once, the less it costs.
 
     Raises:
         TypeError, ValueError: an argument is not such a value.
@@ -80,7 +81,7 @@ class RedisStreams(Connected):
         *,
         name: str = "streams",
         lease: float = 3.0,
-        flush: float = 0.02,
+        flush: float = 0.05,
     ) -> None:
         super().__init__(server)
         if limits.stream_events >= EPOCH:

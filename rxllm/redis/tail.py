@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import RedisError
@@ -60,6 +60,8 @@ class Tail:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Start reading."""
+        self._link.client.set_response_callback("XREAD", _as_it_is)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="rxllm redis tail")
 
     async def close(self) -> None:
@@ -76,11 +78,7 @@ class Tail:
     async def _run(self) -> None:
         pause = 0.0
         while True:
-            replicas = {
-                self._keys.of_stream(each.id)[1].encode(): each
-                for each in self._replicas()
-                if each.is_live
-            }
+            replicas = {each.key: each for each in self._replicas() if each.is_live}
             self._is_blocked = True
             try:
                 reply = await self._read(replicas)
@@ -95,15 +93,13 @@ class Tail:
             await asyncio.sleep(self._pause if len(reply) > _MANY else 0)
 
     async def _read(self, replicas: dict[bytes, Replica]) -> list[tuple[bytes, list[Any]]]:
-        newest = [f"{each.position}-18446744073709551615" for each in replicas.values()]
+        newest = [b"%d-18446744073709551615" % each.position for each in replicas.values()]
         async with asyncio.timeout(_BLOCK + _PATIENCE):
             reply = await self._link.client.execute_command(  # type: ignore[no-untyped-call]
                 *("XREAD", "COUNT", _ENTRIES, "BLOCK", int(_BLOCK * 1000), "STREAMS"),
                 *(self._inbox, *replicas, self._received, *newest),
             )
-        if isinstance(reply, dict):  # RESP3
-            return [(key, part[0]) for key, part in reply.items()]
-        return reply or []
+        return list(reply.items()) if isinstance(reply, dict) else reply or []  # RESP3, or 2
 
     async def _take(self, reply: list[Any], replicas: dict[bytes, Replica]) -> None:
         taken = 0
@@ -114,7 +110,7 @@ class Tail:
                     self._received = entry_id
                     self._receive(fields)
                     continue
-                ((field, data),) = fields.items()
+                field, data = fields
                 if not replica.is_live or not replica.take(entry_id, field.decode(), data):
                     break
                 taken += int(entry_id.partition(b"-")[2])
@@ -122,8 +118,14 @@ class Tail:
                     taken = 0
                     await asyncio.sleep(0)
 
-    def _receive(self, fields: dict[bytes, bytes]) -> None:
+    def _receive(self, fields: Sequence[bytes]) -> None:
         try:
-            self._on_message({name.decode(): fields[name].decode() for name in fields})
+            texts = [each.decode() for each in fields]
+            self._on_message(dict(zip(texts[::2], texts[1::2], strict=True)))
         except Exception as error:  # the others must be handled
             report_failure(asyncio.get_running_loop(), error)
+
+
+def _as_it_is(response: Any, **kwargs: Any) -> Any:
+    """Return a reply without the dictionaries that redis-py would make of each entry."""
+    return response

@@ -151,7 +151,10 @@ class EventLog:
             self._restart_between(self._positions[-1], position)
         self.position = position
         self.size += size
-        self._add(chunk, self.position, size, time.time() if at is None else at)
+        self._chunks.append(chunk)
+        self._positions.append(position)
+        self._sizes.append(size)
+        self._times.append(time.time() if at is None else at)
         if not self._has_begun and type(chunk) is not Notice:
             self._has_begun = True
             self.begun.set()
@@ -162,7 +165,10 @@ class EventLog:
 
     def skip(self, position: int) -> None:
         """Note an event that was dropped before it came here: a reader may have received it."""
-        self._add(None, position, 0, 0.0)
+        self._chunks.append(None)
+        self._positions.append(position)
+        self._sizes.append(0)
+        self._times.append(0.0)
 
     def end(self, message: Complete | StreamFailed, position: int | None = None) -> None:
         """End the stream with `message`, and set its position as `append` does."""
@@ -218,7 +224,10 @@ class EventLog:
         """
         first = bisect_right(self._positions, position)
         part = slice(first, first + most)
-        chunks = [self._kept(each, exact=True) for each in self._chunks[part]]
+        chunks = [
+            each if type(each) is Token else self._kept(each, exact=True)
+            for each in self._chunks[part]
+        ]
         return self._positions[part], self._times[part], chunks
 
     def clear(self, valid: int) -> None:
@@ -319,12 +328,6 @@ class EventLog:
             if all(kept is None or isinstance(kept, Notice | _Superseded) for kept in self._chunks):
                 self._has_begun = False
                 self.begun.clear()
-
-    def _add(self, chunk: Chunk | None, position: int, size: int, at: float) -> None:
-        self._chunks.append(chunk)
-        self._positions.append(position)
-        self._sizes.append(size)
-        self._times.append(at)
 
     def _drop(self, index: int) -> None:
         self._chunks[index] = None

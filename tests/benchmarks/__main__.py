@@ -29,6 +29,7 @@ TITLES = {
     "fan_out": "one stream to many clients, vs one loop over all",
     "llama": "llama.cpp, vs `Llama.generate()`",
     "agents": "a run of an agent, vs its budget",
+    "nodes": "streams of another server through Redis, vs the store in memory",
     "worker": "a model in a process of its own, vs its budget",
 }
 """Titles by module. Each module is imported only when it runs, so that the others still work on a

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import event as note
 from hypothesis import strategies as st
 
 from rxllm.chunks import Chunk, Json, Notice, Progress, Reasoning, Token, ToolCall
@@ -100,7 +101,7 @@ class Bench:
         callbacks: dict[str, Callable[..., object]] = dict.fromkeys(
             ("on_readers", "on_idle", "on_hold", "on_abandon"), _ignore
         )
-        return Replica("s", "n", "1.a", 0, EventLog("s", 10_000, 30.0, _ignore), **callbacks)
+        return Replica("s", b"", "n", "1.a", 0, EventLog("s", 10_000, 30.0, _ignore), **callbacks)
 
     def step(self, what: str, said: list[Chunk]) -> None:
         ids = self.redis.xrange(KEYS[1])
@@ -139,8 +140,11 @@ class Bench:
         entry = self.journal.next_entry()
         if entry is None:
             return None
-        arguments = "1.a", self.journal.written, *entry, 60_000
-        return self.run(APPEND, *arguments)
+        last, events, field, data, status = entry
+        what = [("1.a", self.journal.written, last, events, field, status, 60_000)]
+        arguments = KEYS[0], msgspec.msgpack.encode(what), data
+        (reply,) = self.redis.eval(APPEND.source, 1, *arguments)
+        return [1, entry.last, b""] if reply == 1 else reply
 
     def write(self) -> None:
         """As `Journals` does with the reply."""
@@ -193,7 +197,7 @@ def test_every_reader_gets_what_was_said(server: RedisServer, steps: list[Any]) 
         for what, said in steps:
             bench.step(what, said)
         bench.finish()
-        event(f"{len(steps)} steps")
+        note(f"{len(steps)} steps")
         late = bench.new_replica()
         bench.read(late)
         whole = Reader().subscribe(bench.log.read(0))
@@ -226,12 +230,13 @@ def test_an_entry_is_read_as_it_was_written(said: list[Chunk], cuts: list[int]) 
         positions = range(first + 1, end + 1)
         times = [1e9 + each / 1000 for each in positions]
         data = encode_events(first, positions, times, said[first:end], offsets)
-        events = decode_events(f"{end}-{end - first}".encode(), data)
-        assert events.previous == first
-        assert list(events.times) == pytest.approx(times, abs=0.002)
-        for index, chunk in enumerate(events.chunks):
-            assert chunk is not None
-            got.append(reader.whole(chunk, events.offsets.get(index)))
+        before, entry = decode_events(f"{end}-{end - first}".encode(), data)
+        assert (before, entry.previous) == (first, -1)
+        found = [entry.at + each / 1000 for each in entry.offsets]
+        assert found == pytest.approx(times, abs=0.002)
+        for event in entry.events:
+            assert event is not None
+            got.append(Token(event) if isinstance(event, str) else reader.read(event))
     assert [to_json(each) for each in got] == [to_json(each) for each in said]
 
 
@@ -281,4 +286,4 @@ def _replica() -> Replica:
     callbacks: dict[str, Callable[..., object]] = dict.fromkeys(
         ("on_readers", "on_idle", "on_hold", "on_abandon"), _ignore
     )
-    return Replica("s", "n", "1.a", 0, EventLog("s", 10, 30.0, _ignore), **callbacks)
+    return Replica("s", b"", "n", "1.a", 0, EventLog("s", 10, 30.0, _ignore), **callbacks)
