@@ -8,7 +8,7 @@ PYTEST_OPTIONS ?=
 # The tests of one file run in one worker, so that what they share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help run test lint bench load readme clean
+.PHONY: help run test lint bench load soak readme clean
 
 help:
 	@echo "make run    the bundled model in this terminal: a story, JSON, calls of tools"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint   formatting, lint, types, import rules"
 	@echo "make bench  the benchmarks, as ratios measured side by side"
 	@echo "make load   500 clients of the server at once, for 30 s"
+	@echo "make soak   three servers on one Redis for 10 minutes, while things fail"
 	@echo "make readme write the generated sections of the READMEs"
 
 run: $(VENV)/.installed-base
@@ -40,6 +41,9 @@ bench: $(VENV)/.installed-dev
 
 load: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.benchmarks.load
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.redis.soak
 
 readme: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.readme_sections

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Unpack, assert_type
 
@@ -562,4 +563,6 @@ async def streams_are_kept_by_a_store(store: rxllm.web.StreamStore) -> None:
     message: rxllm.web.StreamChunk | rxllm.web.Complete | rxllm.web.StreamFailed = frame.message
     assert_type(message.id, str | None)
     kept: rxllm.web.StreamStore = rxllm.web.MemoryStreams(ops.StreamRegistry(), server.Limits())
+    kept = redis.RedisStreams("redis://127.0.0.1", ops.StreamRegistry(), server.Limits(), lease=2)
     assert_type(await kept.close(), None)
+    server.create_app(store=partial(redis.RedisStreams, "redis://127.0.0.1"), take_over=False)
