@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
+import msgspec
 import reactivex
 from reactivex import Observable
 
@@ -205,13 +206,15 @@ class FollowedStreams:
             with_resume = self._resume if state.details.is_resumable else None
             try:
                 await replica.caught_up(state.last)
+                asked = await self._reader.request(replica.id)
             except StoreUnavailableError:
                 return
             if with_resume is None or self._registry.refusing:
                 # Only its readers here are told, and nothing is written: the node may come back.
                 self._fail(replica)
             else:
-                await self._take_over(replica, state, with_resume)
+                details = msgspec.structs.replace(state.details, asked=asked)
+                await self._take_over(replica, state._replace(details=details), with_resume)
 
     def _fail(self, replica: Replica, why: str = _LOST) -> None:
         self._on_idle(replica)

@@ -18,6 +18,7 @@ __all__ = [
     "IS_ALIVE",
     "LIST",
     "READ",
+    "READ_REQUEST",
     "RENEW",
     "RESTORE",
     "SET_STATE",
@@ -217,7 +218,13 @@ end
 
 FIND: Final = Script("return redis.call('HMGET', KEYS[1], 'status', 'token', 'node')")
 
-READ: Final = Script("return redis.call('HGETALL', KEYS[1])")
+READ: Final = Script("""
+return redis.call('HMGET', KEYS[1], 'token', 'node', 'last', 'status', 'state', 'key', 'model',
+  'owner', 'resumable', 'started', 'at')
+""")
+"""Return what is known of a stream, but not the request, which may be long."""
+
+READ_REQUEST: Final = Script("return redis.call('HGET', KEYS[1], 'ask')")
 
 COMMAND: Final = Script("""
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', '1000', '*', unpack(ARGV))

@@ -10,7 +10,7 @@ from rxllm.chunks import Outcome
 from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Link
 from rxllm.redis.stream_entries import epoch_of
-from rxllm.redis.stream_scripts import FIND, READ, UNLIST, StreamKeys
+from rxllm.redis.stream_scripts import FIND, READ, READ_REQUEST, UNLIST, StreamKeys
 from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.running_stream import StreamDetails
 from rxllm.web.stream_messages import StreamStatus, StreamSummary
@@ -22,7 +22,7 @@ class StreamState(NamedTuple):
     """The hash of a stream.
 
     Args:
-        details: what it was begun with.
+        details: what it was begun with, without the request.
         token: with which its node writes.
         node: that runs it.
         last: the position of its last event.
@@ -51,30 +51,30 @@ class StreamState(NamedTuple):
         return self.status == "live"
 
     @classmethod
-    def of(cls, stream_id: str, grace: float, reply: list[bytes]) -> StreamState | None:
+    def of(cls, stream_id: str, grace: float, reply: list[bytes | None]) -> StreamState | None:
         """Return what a reply of `READ` says; `None` if there is no such stream, or no longer."""
-        raw = dict(zip(reply[::2], reply[1::2], strict=True))
-        if b"token" not in raw or b"status" not in raw:
+        token, node, last, status, state, key, model, owner, resumable, started, at = [
+            None if each is None else each.decode() for each in reply
+        ]
+        if token is None or status is None:
             return None
-        text = {name.decode(): value.decode() for name, value in raw.items() if name != b"ask"}
         details = StreamDetails(
             id=stream_id,
             grace=grace,
-            model=text.get("model"),
-            key=text["key"] or None,
-            owner=text.get("owner"),
-            asked=raw.get(b"ask"),
-            is_resumable="resumable" in text,
+            model=model,
+            key=key or None,
+            owner=owner,
+            is_resumable=resumable is not None,
         )
         return cls(
             details,
-            text["token"],
-            text["node"],
-            int(text["last"]),
-            cast('Literal["live"] | Outcome', text["status"]),
-            text["state"] == "paused",
-            float(text["started"]),
-            float(text["at"]),
+            token,
+            node or "",
+            int(last or 0),
+            cast('Literal["live"] | Outcome', status),
+            state == "paused",
+            float(started or 0),
+            float(at or 0),
         )
 
     def summary(self, is_lost: bool) -> StreamSummary:
@@ -149,8 +149,17 @@ class StreamReader:
         reply = await self.link.send(READ, self.keys.of_stream(stream_id))
         state = StreamState.of(stream_id, self._grace, reply)
         if state is None:
-            raise await self._missing(stream_id, was_forgotten=bool(reply))
+            raise await self._missing(stream_id, was_forgotten=reply[0] is not None)
         return state
+
+    async def request(self, stream_id: str) -> bytes | None:
+        """Return the request of a stream.
+
+        Raises:
+            StoreUnavailableError: Redis can't be reached.
+        """
+        request: bytes | None = await self.link.send(READ_REQUEST, self.keys.of_stream(stream_id))
+        return request
 
     async def find(self, stream_id: str) -> tuple[str, str]:
         """Return the token and the node of a stream.
@@ -182,7 +191,7 @@ class StreamReader:
             state = StreamState.of(stream_id, self._grace, reply)
             if state is not None:
                 found.append(state)
-            elif not reply:
+            elif reply[0] is None:
                 expired.append(stream_id)
         if expired:
             self.link.send(UNLIST, self.keys.listing, *expired)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -286,18 +286,20 @@ class RedisStreams(Connected):
         if await self._is_own(stream_id):
             return await self._memory.describe(stream_id)
         try:
-            return await self._summary(await self._reader.read(stream_id))
+            state = await self._reader.read(stream_id)
         except StreamNotFoundError:
             other = await self._others.find(stream_id)
             if other is None:
                 raise
             return other.summary
+        return state.summary(self._is_lost(state, await self._lost_nodes([state])))
 
     async def asked(self, stream_id: str) -> bytes | None:
         """As `StreamStore.asked`."""
         if await self._is_own(stream_id):
             return await self._memory.asked(stream_id)
-        return (await self._reader.read(stream_id)).details.asked
+        await self._reader.read(stream_id)
+        return await self._reader.request(stream_id)
 
     async def list(self, prefix: str = "") -> list[StreamSummary]:
         """As `StreamStore.list`. While Redis can't be reached, only the streams of this server;
@@ -307,7 +309,8 @@ class RedisStreams(Connected):
             reply = await self._link.send(LIST, self.keys.listing, prefix.encode())
             ids = [each.decode() for each in reply]
             states = await self._reader.read_all([each for each in ids if each not in own])
-            summaries = await asyncio.gather(*map(self._summary, states))
+            lost = await self._lost_nodes(states)
+            summaries = [each.summary(is_lost=self._is_lost(each, lost)) for each in states]
             others = [each.summary for each in await self._others.read()]
             summaries += [each for each in others if each.id.startswith(prefix)]
         except StoreUnavailableError:
@@ -328,15 +331,15 @@ class RedisStreams(Connected):
                 self._memory.forget(kept)
         return stream_id in self._memory.running
 
-    async def _summary(self, state: StreamState) -> StreamSummary:
+    async def _lost_nodes(self, states: Iterable[StreamState]) -> set[str]:
+        """Return the dead nodes among those of the streams."""
+        nodes = {each.node for each in states if each.is_live} if self._node.is_sure else set()
+        return {each for each in nodes if not await self._node.is_alive(each)}
+
+    def _is_lost(self, state: StreamState, lost: Container[str]) -> bool:
+        """Return whether the node of a stream is dead, and nobody would continue it."""
         is_continued = self._resume is not None and state.details.is_resumable
-        is_lost = (
-            state.is_live
-            and not is_continued
-            and self._node.is_sure
-            and not await self._node.is_alive(state.node)
-        )
-        return state.summary(is_lost)
+        return state.is_live and state.node in lost and not is_continued
 
     def names(
         self, address: Callable[[], str], on_lost: Callable[[str, str], object]
