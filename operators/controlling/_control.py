@@ -51,6 +51,7 @@ class Control:
             "max_pause", max_pause, "the seconds a pause may last", above=0
         )
         self._stream: Controlled | None = None
+        self._last: Status = "ready"
 
     @property
     def status(self) -> Status:
@@ -60,9 +61,10 @@ class Control:
         `"completed"`, `"failed"` or `"cancelled"` (by `stop`, by a pause that exceeded
         `max_pause`, or because the subscriber disposed).
         """
-        if self._stream is None:
-            return "ready"
-        status, scheduler = self._stream.status, self._stream.scheduler
+        stream = self._stream
+        if stream is None:
+            return self._last
+        status, scheduler = stream.status, stream.scheduler
         if isinstance(scheduler, StreamScheduler) and scheduler.loop.is_closed():
             return "cancelled" if status in ("running", "paused") else status
         return status
@@ -95,7 +97,7 @@ class Control:
         Raises:
             StreamStateError: the stream has not started.
         """
-        if self._stream is None or self._is_live:
+        if self.status in ("ready", "running", "paused"):
             stream = self._live("stopped")
             _act(stream, stream.stop)
 
@@ -112,15 +114,22 @@ class Control:
             )
         self._stream = stream
 
+    def release(self, stream: Controlled) -> None:
+        """Keep the status of a subscription that has ended, and nothing else of it: a control may
+        be kept long after its stream. Called by `pausable`."""
+        if self._stream is stream:
+            self._last, self._stream = stream.status, None
+
     @property
     def _is_live(self) -> bool:
         return self.status in ("running", "paused")
 
     def _live(self, what: str) -> Controlled:
-        if self._stream is None or not self._is_live:
-            when = "has not started" if self._stream is None else f"is {self.status}"
+        stream, status = self._stream, self.status
+        if stream is None or status not in ("running", "paused"):
+            when = "has not started" if status == "ready" else f"is {status}"
             raise StreamStateError(f"a stream that {when} can't be {what}")
-        return self._stream
+        return stream
 
 
 def _act(stream: Controlled, action: Callable[[], None]) -> None:

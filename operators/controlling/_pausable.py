@@ -180,4 +180,5 @@ class _Subscription:
             self.status = status
             self._keeping = False
             self._kept.clear()
+            self._control.release(self)
             self._subscription.dispose()

@@ -391,7 +391,7 @@ async def test_a_request_without_an_upgrade_is_400() -> None:
 
 
 START = '{"type":"start","id":"a","prompt":"Hi"}'
-ENDLESS = Limits(grace=0, stream_characters=10**9)
+ENDLESS = Limits(grace=0, stream_characters=10**8)
 HELD = Settings(buffer_size=16)
 """For a model that never stops: it is soon held, and stopped a second after its reader leaves."""
 

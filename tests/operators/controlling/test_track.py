@@ -1,6 +1,9 @@
 """`track` and `StreamRegistry`: streams are listed, and can be paused and cancelled by id."""
 
+import asyncio
+import gc
 import time
+import weakref
 from typing import Any
 
 import msgspec
@@ -12,6 +15,7 @@ from rxllm.chunks import Chunk, End, ErrorInfo, Notice, Start, Token
 from rxllm.errors import StreamStateError
 from rxllm.operators import Pool, StreamInfo, StreamRegistry
 from rxllm.testing import COMPLETED, Marbles
+from rxllm.valve import StreamScheduler
 
 
 @pytest.fixture
@@ -419,3 +423,30 @@ def test_an_invalid_registry_or_id_raises_at_the_call(registry: StreamRegistry) 
         ops.track(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be a string or None"):
         ops.track(registry, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["completed", "failed", "cancelled"])
+async def test_a_stream_that_has_ended_is_kept_without_its_sink(how: str) -> None:
+    """The history of a registry may be long, and a sink may have the whole text."""
+    registry, source = StreamRegistry(), rx.Subject[Chunk]()
+
+    class Sink:
+        def fail(self, error: Exception) -> None:
+            """An operator or a subscriber has failed."""
+
+    sink = Sink()
+    scheduler = StreamScheduler(asyncio.get_running_loop(), on_failure=sink.fail)
+    subscription = source.pipe(ops.track(registry, "s")).subscribe(
+        on_error=lambda _: None, scheduler=scheduler
+    )
+    alive = weakref.ref(sink)
+    if how == "completed":
+        source.on_completed()
+    elif how == "failed":
+        source.on_error(ValueError())
+    else:
+        subscription.dispose()
+    del sink, scheduler, subscription, source
+    gc.collect()
+    assert registry["s"].status == how
+    assert alive() is None
