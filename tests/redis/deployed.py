@@ -130,12 +130,16 @@ class Reader:
             response.close()
 
     @property
+    def has_restarted(self) -> bool:
+        """Whether a restart has taken back what was said before."""
+        return any(_is_restart(event) for event in self.events)
+
+    @property
     def text(self) -> str:
         """What was said, without what a restart has taken back."""
         texts = [""]
         for event in self.events:
-            chunk = getattr(event.message, "chunk", None)
-            if isinstance(chunk, Notice) and chunk.kind == "restart":
+            if _is_restart(event):
                 texts = []
             texts.append(said([event]))
         return "".join(texts)
@@ -152,6 +156,11 @@ class Reader:
         async with within_limit(f"the end after {self.text!r}"):
             await self._task
         return None if self.is_cut else self.events[-1].message
+
+
+def _is_restart(event: Event) -> bool:
+    chunk = getattr(event.message, "chunk", None)
+    return isinstance(chunk, Notice) and chunk.kind == "restart"
 
 
 class SlowProvider:

@@ -83,7 +83,9 @@ async def test_the_streams_of_a_killed_server_go_on_to_the_last_word(
     for reader in (*others, resumed):
         assert isinstance(await reader.end(), Complete)
     assert [other.text for other in others] == [deployment.provider.text] * 2
-    assert cut_off.text + resumed.text == deployment.provider.text
+    # Without an announced restart, of a client that was ahead of Redis, nothing is repeated.
+    before = "" if resumed.has_restarted else cut_off.text
+    assert before + resumed.text == deployment.provider.text
     assert deployment.provider.begun == ["", "word1 word2 word3"]
     # Nobody has to know which server is gone.
     assert {await generate(deployment.client) for _ in range(6)} == {200}
@@ -105,6 +107,8 @@ async def test_a_stream_is_listed_paused_and_cancelled_on_any_server(
     deployment: Deployment,
 ) -> None:
     reader = await begin(deployment)
+    for other in [await join(deployment), await join(deployment)]:  # on each of the others
+        await other.has(3)  # so that Redis has them
     client = deployment.client
     for action, status in (("pause", "paused"), ("resume", "running")):
         async with client.post(f"/streams/tale/{action}") as response:

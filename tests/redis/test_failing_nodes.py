@@ -206,6 +206,22 @@ async def test_a_node_that_shuts_down_takes_over_nothing(server: RedisServer) ->
         assert not resumed.asked
 
 
+async def test_a_silent_stream_is_cancelled_elsewhere_within_a_tenth_of_a_second(
+    server: RedisServer,
+) -> None:
+    async with no_leaks(), Fleet(server.url) as fleet:
+        own, other = await fleet.nodes(2)
+        loop, taken = asyncio.get_running_loop(), []
+        for number in range(21):
+            source = await own.begin(f"s{number}")
+            await (await own.read(f"s{number}")).until(lambda: True)
+            begun = loop.time()
+            await other.store.cancel(f"s{number}")  # returns once the model was stopped
+            taken.append(loop.time() - begun)
+            assert not source.subscribed
+        assert sorted(taken)[10] < 0.1
+
+
 async def test_commands_to_a_dead_node(server: RedisServer) -> None:
     async with no_leaks(), Fleet(server.url) as fleet:
         own, other = await fleet.nodes(2)

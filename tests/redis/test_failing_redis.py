@@ -236,7 +236,7 @@ async def test_what_it_has_lost_is_written_again(fleet: Fleet, own_server: Redis
 async def test_close_returns_whenever_it_is_called(own_server: RedisServer) -> None:
     chance = random.Random(7)
     async with no_leaks():
-        for attempt in range(40):
+        for attempt in range(100):
             async with Fleet(own_server.url) as fleet:
                 own, other = await fleet.nodes(2)
                 source = await own.begin(f"s{attempt}")
