@@ -16,6 +16,7 @@ RETRY = {
     "StreamError", "ConnectionFailedError", "TruncatedStreamError", "AbortedStreamError",
     "MalformedStreamError",
     "EmptyStreamError", "ModelCrashedError", "StoreUnavailableError",
+    "NodeLostError",
 } - {"StreamError"}  # fmt: skip
 FALLBACK = {
     "AllModelsFailedError",

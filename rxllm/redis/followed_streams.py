@@ -119,6 +119,8 @@ class FollowedStreams:
     def look_at_silent(self) -> None:
         """See whether streams of which nothing has come for a while are still there."""
         for replica in list(self._replicas.values()):
+            if replica.is_live and replica.has_readers and replica.followed != replica.node:
+                self._tell(replica)  # a node that takes a stream over may not have had it yet
             if replica.is_live and replica.looked_at == replica.position:
                 self._start(self._look(replica))
             replica.looked_at = replica.position
@@ -176,10 +178,24 @@ class FollowedStreams:
     def _on_readers(self, replica: Replica, has_readers: bool) -> None:
         if not replica.is_live:
             return
-        self._node.send(replica.node, "follow" if has_readers else "leave", replica.id)
-        if has_readers and replica.id not in self._replicas:  # subscribed to after a while
+        if not has_readers:
+            replica.followed = ""
+            self._node.send(replica.node, "leave", replica.id)
+            return
+        self._tell(replica)
+        if replica.id not in self._replicas:  # subscribed to after a while
             self._replicas[replica.id] = replica
             self._tail.refresh()
+
+    def _tell(self, replica: Replica) -> None:
+        """Tell its node of the readers here, which count there."""
+        node = replica.node
+
+        def on_answer(answer: asyncio.Future[str]) -> None:
+            if answer.result() == "ok" and replica.has_readers:
+                replica.followed = node
+
+        self._node.ask(node, "follow", replica.id).add_done_callback(on_answer)
 
     def _on_idle(self, replica: Replica) -> None:
         if self._replicas.get(replica.id) is replica:

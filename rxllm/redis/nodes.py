@@ -19,6 +19,7 @@ __all__ = ["Command", "Node"]
 
 _PATIENCE: Final = 2.0  # seconds for the answer of another node
 _RETRY: Final = 0.1  # seconds
+_MOST_CALLS: Final = 1000  # without an answer yet
 
 Command: TypeAlias = Literal[
     "follow",
@@ -136,9 +137,7 @@ class Node:
             NodeLostError: it doesn't answer in time.
             StoreUnavailableError: Redis can't be reached.
         """
-        number = f"{next(self._numbers)}"
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
+        number, answer = self._new_call()
         try:
             await self._send(node, command, stream_id, "flag", flag, "call", number)
             async with asyncio.timeout(_PATIENCE):
@@ -146,7 +145,21 @@ class Node:
         except TimeoutError as error:
             raise NodeLostError("the server that runs the stream doesn't answer") from error
         finally:
-            del self._answers[number]
+            self._answers.pop(number, None)
+
+    def ask(self, node: str, command: Command, stream_id: str) -> asyncio.Future[str]:
+        """Send a command to a node now, and return a future of its answer; it may never come."""
+        number, answer = self._new_call()
+        self.send(node, command, stream_id, "call", number)
+        return answer
+
+    def _new_call(self) -> tuple[str, asyncio.Future[str]]:
+        number = f"{next(self._numbers)}"
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        if len(self._answers) > _MOST_CALLS:
+            del self._answers[next(iter(self._answers))]  # it was sent to a node that has died
+        return number, answer
 
     def _send(self, node: str, command: str, stream_id: str, *more: str) -> asyncio.Future[Any]:
         fields = "v", f"{VERSION}", "command", command, "id", stream_id, "from", self.name
@@ -161,7 +174,7 @@ class Node:
         if int(message.get("v", 0)) not in (VERSION - 1, VERSION) or command == "wake":
             return
         if command == "answer":
-            answer = self._answers.get(message["call"])
+            answer = self._answers.pop(message["call"], None)
             if answer is not None and not answer.done():
                 answer.set_result(message["id"])
             return
@@ -193,9 +206,9 @@ class Node:
     async def _beat(self, was_stopped: bool) -> None:
         watched = sorted({*self._watched()} - {self.name, ""})
         replies = [self._link.send(IS_ALIVE, [self._keys.lease(each)]) for each in watched]
-        self._on_beat()
         had_expired = await self._renew()
         alive = [bool(await reply) for reply in replies]
+        self._on_beat()
         is_back = self._in_touch_since is None
         if is_back or was_stopped:
             self._in_touch_since = asyncio.get_running_loop().time()

@@ -50,6 +50,7 @@ class Replica:
         on_abandon: called when its creator has left for good.
 
     Attributes:
+        followed: the node that knows of its readers here.
         looked_at: the position at which it was last asked for in Redis.
         claim: the token with which this node takes it over, once it tries.
         position: up to which it has read Redis; its log may have been said less.
@@ -78,6 +79,7 @@ class Replica:
         self.has_readers: bool = False
         self.claim: str = ""
         self.looked_at: int = -1
+        self.followed: str = ""
         self.taking_over: asyncio.Task[None] | None = None
         self._target = last
         self._on_readers = on_readers

@@ -57,9 +57,13 @@ def test_a_used_model_works_in_a_forked_process() -> None:
     def tokens():
         return sum(isinstance(chunk, rxllm.Token) for chunk in model.stream("3"))
 
-    print(tokens(), rxllm.run(model.stream("3")).finish_reason, flush=True)
+    def say():
+        line = f"{tokens()} {rxllm.run(model.stream('3')).finish_reason}"
+        os.write(1, f"{line}\\n".encode())  # in one piece, whoever else writes
+
+    say()
     child = os.fork()
-    print(tokens(), rxllm.run(model.stream("3")).finish_reason, flush=True)
+    say()
     if child == 0:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
