@@ -112,7 +112,7 @@ class FollowedStreams:
     def take_from(self, nodes: set[str]) -> None:
         """Take over the streams of dead nodes, or let their readers know."""
         for replica in list(self._replicas.values()):
-            is_orphan = replica.is_live and replica.node in nodes
+            is_orphan = replica.is_live and replica.is_used and replica.node in nodes
             if is_orphan and (replica.taking_over is None or replica.taking_over.done()):
                 replica.taking_over = self._start(self._take(replica))
 

@@ -101,6 +101,11 @@ class Replica:
         """Whether there may be more to read: not if this node runs the stream itself by now."""
         return self.log.ending is None and not self._is_closed
 
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody reads it, or is about to."""
+        return self.has_readers or self._waiting > 0
+
     def take(self, entry_id: bytes, field: str, data: bytes) -> bool:
         """Add the events of an entry. Return whether to go on; else to read from the beginning."""
         self._moved.set()

@@ -8,7 +8,7 @@ import reactivex
 from reactivex import Observable, abc
 
 from rxllm import operators as ops
-from rxllm.chunks import Chunk, Progress
+from rxllm.chunks import Chunk, End, Progress, Start
 from rxllm.errors import NodeLostError
 from rxllm.requests import Model, Request
 from rxllm.stream import Stream
@@ -19,9 +19,12 @@ __all__ = ["continued", "progress_after"]
 def continued(model: Model, request: Request, said: Sequence[Chunk]) -> Stream[Chunk]:
     """Return what follows `said`: a `Notice("resume")`, and the rest of the answer.
 
-    It is continued as `resume` does after a lost connection, or asked again if nothing was said.
+    It is continued as `resume` does after a lost connection, or asked again if nothing was said; if
+    the answer had ended, nothing follows.
     Where it can't be continued, it fails with a `NodeLostError`.
     """
+    if _has_ended(said):
+        return Stream(lambda observer, scheduler: reactivex.empty().subscribe(observer), "ended")
     lost = NodeLostError("the server that ran the stream has died")
     return _new_part(
         said,
@@ -36,6 +39,15 @@ def progress_after(
     """Return an operator that adds the `Progress` of an answer that begins with `said`."""
     progress = ops.progress(max_tokens=max_tokens)
     return lambda source: _new_part(said, lambda _: source, progress)
+
+
+def _has_ended(said: Sequence[Chunk]) -> bool:
+    """Return whether the answer was over, and only the last message is missing."""
+    has_ended = False
+    for chunk in said:
+        if chunk.source is None and isinstance(chunk, Start | End):
+            has_ended = isinstance(chunk, End) and not chunk.more
+    return has_ended
 
 
 def _new_part(
