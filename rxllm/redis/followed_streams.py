@@ -114,7 +114,7 @@ class FollowedStreams:
         for replica in list(self._replicas.values()):
             is_orphan = replica.is_live and replica.is_used and replica.node in nodes
             if is_orphan and (replica.taking_over is None or replica.taking_over.done()):
-                replica.taking_over = self._start(self._take(replica))
+                replica.taking_over = self._start(self._take(replica, replica.node))
 
     def look_at_silent(self) -> None:
         """See whether streams of which nothing has come for a while are still there."""
@@ -208,7 +208,7 @@ class FollowedStreams:
     def _on_abandon(self, replica: Replica) -> None:
         self._node.send(replica.node, "abandon", replica.id)
 
-    async def _take(self, replica: Replica) -> None:
+    async def _take(self, replica: Replica, dead: str) -> None:
         try:
             state = await self._reader.read(replica.id)
         except StoreUnavailableError:  # it will be looked at again
@@ -216,7 +216,7 @@ class FollowedStreams:
         except StreamNotFoundError:
             self._fail(replica)
             return
-        if state.token not in (replica.token, replica.claim):
+        if state.node != dead and state.token != replica.claim:  # another node was faster
             self._change_node(replica, state.node, state.token)
         elif state.is_live:
             with_resume = self._resume if state.details.is_resumable else None

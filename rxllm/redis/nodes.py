@@ -194,7 +194,7 @@ class Node:
             await asyncio.sleep(self._lease / 3)
             while True:
                 try:
-                    await self._beat(loop.time() - last > self._lease)
+                    await self._beat(loop.time() - last > self._lease * 2 / 3)
                     break
                 except StoreUnavailableError:  # reported by the connection
                     self._in_touch_since = None
@@ -203,14 +203,19 @@ class Node:
                 await asyncio.sleep(_RETRY)
             last = loop.time()
 
-    async def _beat(self, was_stopped: bool) -> None:
+    async def _beat(self, was_late: bool) -> None:
+        """Renew the lease, and look at those of others.
+
+        If this node was late by what makes the lease of another one expire, the other one may have
+        been late for the same reason, such as a busy machine, and gets the time to renew it.
+        """
         watched = sorted({*self._watched()} - {self.name, ""})
         replies = [self._link.send(IS_ALIVE, [self._keys.lease(each)]) for each in watched]
         had_expired = await self._renew()
         alive = [bool(await reply) for reply in replies]
         self._on_beat()
         is_back = self._in_touch_since is None
-        if is_back or was_stopped:
+        if is_back or was_late:
             self._in_touch_since = asyncio.get_running_loop().time()
         if is_back or had_expired:
             self._returned_at = asyncio.get_running_loop().time()

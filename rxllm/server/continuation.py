@@ -11,7 +11,7 @@ from rxllm import operators as ops
 from rxllm.chunks import Chunk, End, Progress, Start
 from rxllm.errors import NodeLostError
 from rxllm.requests import Model, Request
-from rxllm.stream import Stream
+from rxllm.stream import Stream, as_stream
 
 __all__ = ["continued", "progress_after"]
 
@@ -20,11 +20,11 @@ def continued(model: Model, request: Request, said: Sequence[Chunk]) -> Stream[C
     """Return what follows `said`: a `Notice("resume")`, and the rest of the answer.
 
     It is continued as `resume` does after a lost connection, or asked again if nothing was said; if
-    the answer had ended, nothing follows.
-    Where it can't be continued, it fails with a `NodeLostError`.
+    the answer had ended, nothing follows. Where it can't be continued, it fails with a
+    `NodeLostError`.
     """
     if _has_ended(said):
-        return Stream(lambda observer, scheduler: reactivex.empty().subscribe(observer), "ended")
+        return as_stream(reactivex.empty(), "ended")
     lost = NodeLostError("the server that ran the stream has died")
     return _new_part(
         said,
