@@ -83,6 +83,11 @@ class Journal:
         return self.written >= self._log.position
 
     @property
+    def backlog(self) -> int:
+        """The number of positions that Redis doesn't have."""
+        return self._log.position - self.written
+
+    @property
     def is_settled(self) -> bool:
         """Whether there is nothing left to write."""
         return self.is_fenced or self.is_complete
@@ -157,6 +162,7 @@ class Journals:
         self._changed: dict[Journal, None] = {}
         self._later: dict[Journal, asyncio.TimerHandle] = {}
         self._task: asyncio.Task[None] | None = None
+        self._is_behind = False
 
     def note(self, journal: Journal) -> None:
         """Write what is new in a journal, soon."""
@@ -184,9 +190,11 @@ class Journals:
     async def _write_all(self) -> None:
         try:
             while self._changed:
-                begun = asyncio.get_running_loop().time()
+                begun = self._link.loop.time()
+                self._is_behind = False
                 await self._write_batch()
-                await asyncio.sleep(begun + self._flush - asyncio.get_running_loop().time())
+                pause = 0.0 if self._is_behind else begun + self._flush - self._link.loop.time()
+                await asyncio.sleep(pause)
         finally:
             self._task = None
 
@@ -245,6 +253,7 @@ class Journals:
             self._on_flag(journal, flag)
         if not journal.is_complete:
             self._changed[journal] = None
+            self._is_behind = self._is_behind or journal.backlog > _MOST
         self._on_written(journal)
 
     async def restore(self, journal: Journal, restored: asyncio.Future[Any]) -> None:
