@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
@@ -66,17 +67,19 @@ class FollowedStreams:
         self._buffer_size = buffer_size
         self._resume = resume
         self._replicas: dict[str, Replica] = {}
+        self._late: set[Replica] = set()  # of streams that have got another replica meanwhile
+        self._told: set[str] = set()  # nodes that count readers here
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def replicas(self) -> Iterable[Replica]:
         """Those to read."""
-        return self._replicas.values()
+        return [*self._replicas.values(), *self._late]
 
     @property
     def nodes(self) -> set[str]:
         """The nodes that run them."""
-        return {each.node for each in self._replicas.values() if each.is_live}
+        return {each.node for each in self.replicas if each.is_live}
 
     async def follow(self, stream_id: str) -> Replica:
         """Return the replica of a stream.
@@ -111,19 +114,33 @@ class FollowedStreams:
 
     def take_from(self, nodes: set[str]) -> None:
         """Take over the streams of dead nodes, or let their readers know."""
-        for replica in list(self._replicas.values()):
+        for replica in self.replicas:
             is_orphan = replica.is_live and replica.is_used and replica.node in nodes
             if is_orphan and (replica.taking_over is None or replica.taking_over.done()):
                 replica.taking_over = self._start(self._take(replica, replica.node))
 
     def look_at_silent(self) -> None:
         """See whether streams of which nothing has come for a while are still there."""
-        for replica in list(self._replicas.values()):
-            if replica.is_live and replica.has_readers and replica.followed != replica.node:
-                self._tell(replica)  # a node that takes a stream over may not have had it yet
+        for replica in self.replicas:
             if replica.is_live and replica.looked_at == replica.position:
                 self._start(self._look(replica))
             replica.looked_at = replica.position
+
+    def tell_readers(self) -> None:
+        """Tell each node which of its streams have readers here, and which are held.
+
+        Other messages say it at once; what they don't, because they were lost, or came before the
+        node had the stream, this one puts right.
+        """
+        readers: dict[str, dict[str, bool]] = {node: {} for node in self._told}
+        for replica in self.replicas:
+            if replica.is_live and replica.is_used:
+                of_node = readers.setdefault(replica.node, {})
+                is_held = replica.has_readers and not replica.log.valve.is_open
+                of_node[replica.id] = is_held and of_node.get(replica.id, True)
+        for node, held in readers.items():
+            self._node.send(node, "readers", json.dumps(held))
+        self._told = {node for node, held in readers.items() if held}
 
     async def _look(self, replica: Replica) -> None:
         try:
@@ -131,26 +148,23 @@ class FollowedStreams:
         except StoreUnavailableError:  # it will be looked at again
             return
         except StreamNotFoundError:
-            self._fail(replica, "the server that ran the stream no longer keeps it")
+            if replica.is_doubted:
+                self._fail(replica, "the server that ran the stream no longer keeps it")
+            replica.is_doubted = True
+            self._node.send(replica.node, "check", replica.id)  # Redis may have lost it
             return
+        replica.is_doubted = False
         if token not in (replica.token, replica.claim):
             self._change_node(replica, node, token)
-
-    def tell_all(self) -> None:
-        """Tell all nodes again which of their streams have readers here."""
-        for replica in self._replicas.values():
-            if replica.is_live and replica.has_readers:
-                self._on_readers(replica, True)
-                if not replica.log.valve.is_open:
-                    self._on_hold(replica, True)
 
     def close(self) -> None:
         """Stop following."""
         for task in tuple(self._tasks):
             task.cancel()
-        for replica in self._replicas.values():
+        for replica in self.replicas:
             replica.close()
         self._replicas.clear()
+        self._late.clear()
 
     def _add(self, state: StreamState, log: EventLog) -> Replica:
         replica = Replica(
@@ -178,26 +192,18 @@ class FollowedStreams:
     def _on_readers(self, replica: Replica, has_readers: bool) -> None:
         if not replica.is_live:
             return
-        if not has_readers:
-            replica.followed = ""
-            self._node.send(replica.node, "leave", replica.id)
+        self._node.send(replica.node, "follow" if has_readers else "leave", replica.id)
+        current = self._replicas.get(replica.id)
+        if not has_readers or current is replica:
             return
-        self._tell(replica)
-        if replica.id not in self._replicas:  # subscribed to after a while
+        if current is None:  # subscribed to after a while
             self._replicas[replica.id] = replica
-            self._tail.refresh()
-
-    def _tell(self, replica: Replica) -> None:
-        """Tell its node of the readers here, which count there."""
-        node = replica.node
-
-        def on_answer(answer: asyncio.Future[str]) -> None:
-            if answer.result() == "ok" and replica.has_readers:
-                replica.followed = node
-
-        self._node.ask(node, "follow", replica.id).add_done_callback(on_answer)
+        else:
+            self._late.add(replica)
+        self._tail.refresh()
 
     def _on_idle(self, replica: Replica) -> None:
+        self._late.discard(replica)
         if self._replicas.get(replica.id) is replica:
             del self._replicas[replica.id]
 
@@ -247,17 +253,15 @@ class FollowedStreams:
         if not replica.claim:  # the same if it is tried again: it may have been executed
             replica.claim = f"{state.epoch + epoch_gap()}.{secrets.token_hex(6)}"
         token, keys = replica.claim, self._reader.keys.of_stream(replica.id)
-        try:
-            last = await self._reader.link.send(
-                TAKE_OVER, keys, state.token, token, self._node.name, self._owned.ttl
-            )
-        except StoreUnavailableError:  # it will be looked at again; it may be ours by now
-            return
-        if last < 0:
-            replica.claim = ""
-            return
-        while True:
+        claim = TAKE_OVER, keys, state.token, token, self._node.name, self._owned.ttl
+        while (
+            True
+        ):  # it may be ours by now, even if the reply was lost and nobody reads it any more
             try:
+                last = await self._reader.link.send(*claim)
+                if last < 0:
+                    replica.claim = ""
+                    return
                 await replica.caught_up(last)
                 break
             except StoreUnavailableError:

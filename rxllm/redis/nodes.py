@@ -19,7 +19,6 @@ __all__ = ["Command", "Node"]
 
 _PATIENCE: Final = 2.0  # seconds for the answer of another node
 _RETRY: Final = 0.1  # seconds
-_MOST_CALLS: Final = 1000  # without an answer yet
 
 Command: TypeAlias = Literal[
     "follow",
@@ -28,6 +27,8 @@ Command: TypeAlias = Literal[
     "release",
     "abandon",
     "yield",
+    "readers",
+    "check",
     "cancel",
     "pause",
     "resume",
@@ -137,7 +138,9 @@ class Node:
             NodeLostError: it doesn't answer in time.
             StoreUnavailableError: Redis can't be reached.
         """
-        number, answer = self._new_call()
+        number = f"{next(self._numbers)}"
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
         try:
             await self._send(node, command, stream_id, "flag", flag, "call", number)
             async with asyncio.timeout(_PATIENCE):
@@ -146,20 +149,6 @@ class Node:
             raise NodeLostError("the server that runs the stream doesn't answer") from error
         finally:
             self._answers.pop(number, None)
-
-    def ask(self, node: str, command: Command, stream_id: str) -> asyncio.Future[str]:
-        """Send a command to a node now, and return a future of its answer; it may never come."""
-        number, answer = self._new_call()
-        self.send(node, command, stream_id, "call", number)
-        return answer
-
-    def _new_call(self) -> tuple[str, asyncio.Future[str]]:
-        number = f"{next(self._numbers)}"
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
-        if len(self._answers) > _MOST_CALLS:
-            del self._answers[next(iter(self._answers))]  # it was sent to a node that has died
-        return number, answer
 
     def _send(self, node: str, command: str, stream_id: str, *more: str) -> asyncio.Future[Any]:
         fields = "v", f"{VERSION}", "command", command, "id", stream_id, "from", self.name

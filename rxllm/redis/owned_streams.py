@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -124,6 +125,16 @@ class OwnedStreams:
             self.forget(kept)  # it has ended, and nothing is kept
         return kept
 
+    def _count_readers(self, node: str, held: dict[str, bool]) -> None:
+        """Take over which streams a node has readers of, and which of them it holds."""
+        for stream_id, kept in list(self._memory.running.items()):
+            if kept.log.ending is not None:
+                continue
+            is_held = held.get(stream_id)
+            if is_held is not None or node in kept.followers:
+                kept.follow(node, is_held is not None)
+                kept.hold(node, bool(is_held))
+
     def release(self, stream_id: str, token: str) -> None:
         """Give up a claim, or let others no longer read what this node no longer keeps."""
         self._unforgotten[stream_id] = token
@@ -162,6 +173,9 @@ class OwnedStreams:
 
     def obey(self, command: str, stream_id: str, sender: str, flag: str) -> str:
         """Handle a command of another node, and return the answer."""
+        if command == "readers":
+            self._count_readers(sender, json.loads(stream_id))
+            return "ok"
         kept = self._memory.running.get(stream_id)
         if kept is None:
             return f"the stream {stream_id!r} has ended"
@@ -172,6 +186,9 @@ class OwnedStreams:
             kept.hold(sender, command == "hold")
         elif command == "abandon":
             kept.cancel_if_unread()
+        elif command == "check":
+            if (journal := self._journals.get(stream_id)) is not None and not journal.is_fenced:
+                self._start(self._writer.restore(journal, self._restore(journal)))
         elif command == "yield":
             if (journal := self._journals.get(stream_id)) is not None:
                 self._start(self._settle(journal))
@@ -184,10 +201,14 @@ class OwnedStreams:
                 return str(error)
         return "ok"
 
+    def has_token(self, stream_id: str, token: str) -> bool:
+        """Return whether a stream of this node has a token."""
+        journal = self._journals.get(stream_id)
+        return journal is not None and _is_same(journal.token, token)
+
     def has(self, state: StreamState) -> bool:
         """Return whether a stream, as Redis knows it, is one of these."""
-        journal = self._journals.get(state.details.id)
-        return journal is not None and _is_same(journal.token, state.token)
+        return self.has_token(state.details.id, state.token)
 
     def drop_followers(self, nodes: set[str]) -> None:
         """Forget the readers of dead nodes."""
@@ -210,8 +231,8 @@ class OwnedStreams:
     async def restore_all(self) -> None:
         """Write again what Redis has forgotten, also of streams that say nothing now; and let it
         forget what it could not."""
-        for stream_id, token in list(self._unforgotten.items()):
-            await self._release(stream_id, token)
+        unforgotten = [self._release(*each) for each in self._unforgotten.items()]
+        await asyncio.gather(*unforgotten)
         journals = [each for each in self._journals.values() if not each.is_fenced]
         for journal, restored in [(each, self._restore(each)) for each in journals]:
             await self._writer.restore(journal, restored)
@@ -283,9 +304,11 @@ class OwnedStreams:
         if self._journals.get(stream_id) is not journal:
             return
         state = StreamState.of(stream_id, kept.details.grace, reply)
-        if state is not None and _is_same(state.token, journal.token):
-            # It is still ours; or a claim that was given up was executed all the same.
-            journal.token, journal.is_fenced = state.token, False
+        is_nobodys = reply[0] is None
+        if is_nobodys or (state is not None and _is_same(state.token, journal.token)):
+            # Or it is still ours; or a claim that was given up was executed all the same.
+            journal.token = journal.token if state is None else state.token
+            journal.is_fenced = False
             self._writer.note(journal)
             return
         self._remove(journal)

@@ -50,7 +50,7 @@ class Replica:
         on_abandon: called when its creator has left for good.
 
     Attributes:
-        followed: the node that knows of its readers here.
+        is_doubted: whether Redis didn't have it when it was last looked for.
         looked_at: the position at which it was last asked for in Redis.
         claim: the token with which this node takes it over, once it tries.
         position: up to which it has read Redis; its log may have been said less.
@@ -79,7 +79,7 @@ class Replica:
         self.has_readers: bool = False
         self.claim: str = ""
         self.looked_at: int = -1
-        self.followed: str = ""
+        self.is_doubted: bool = False
         self.taking_over: asyncio.Task[None] | None = None
         self._target = last
         self._on_readers = on_readers
@@ -104,7 +104,7 @@ class Replica:
     @property
     def is_used(self) -> bool:
         """Whether somebody reads it, or is about to."""
-        return self.has_readers or self._waiting > 0
+        return self.has_readers or self._waiting > 0 or self.log.waiting > 0
 
     def take(self, entry_id: bytes, field: str, data: bytes) -> bool:
         """Add the events of an entry. Return whether to go on; else to read from the beginning."""
@@ -236,5 +236,15 @@ class Replica:
             self.has_readers = bool(count)
             self._on_readers(self, self.has_readers)
         if not count and not self._waiting and not self._is_closed:
-            loop = asyncio.get_running_loop()
-            self._linger = loop.call_later(_LINGER, self._on_idle, self)
+            self._linger = asyncio.get_running_loop().call_later(_LINGER, self._end_linger)
+
+    def _end_linger(self) -> None:
+        """Go, unless somebody waits for the first event, who may read it later."""
+        self._linger = None
+        if self.is_used:
+            self._count_readers(self.log.readers)
+            self._linger = self._linger or asyncio.get_running_loop().call_later(
+                _LINGER, self._end_linger
+            )
+        else:
+            self._on_idle(self)

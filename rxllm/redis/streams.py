@@ -200,6 +200,8 @@ class RedisStreams(Connected):
                 self._owned.release(stream_id, token)
             raise
         if known is not None:
+            if claim == "new" and not self._owned.has_token(stream_id, token):
+                self._owned.release(stream_id, token)
             return known
         if claim == "exists":
             raise StreamStateError(f"a stream {stream_id!r} already exists: choose another id")
@@ -227,8 +229,8 @@ class RedisStreams(Connected):
 
     async def _is_abandoned(self, details: StreamDetails, node: str) -> bool:
         """Return whether a stream to join is one that nobody runs, nor would continue."""
-        if node == self._node.name:
-            return True  # it has ended, which isn't written yet: it would be in memory otherwise
+        if node == self._node.name:  # if it isn't in memory, it has ended, which isn't written yet
+            return details.id not in self._memory.running
         is_continued = self._resume is not None and details.is_resumable
         return not is_continued and self._node.is_sure and not await self._node.is_alive(node)
 
@@ -351,7 +353,7 @@ class RedisStreams(Connected):
 
     async def close(self) -> None:
         """As `StreamStore.close`. What was said is written first, for at most a second."""
-        for kept in self._memory.running.values():
+        for kept in list(self._memory.running.values()):
             kept.cancel()
         await self._owned.write_rest()
         await self._memory.close()
@@ -386,6 +388,7 @@ class RedisStreams(Connected):
     def _on_beat(self) -> None:
         self._others.publish()
         self._followed.look_at_silent()
+        self._followed.tell_readers()
 
     def _on_dead(self, nodes: set[str]) -> None:
         self._owned.drop_followers(nodes)
@@ -394,4 +397,3 @@ class RedisStreams(Connected):
     async def _on_return(self) -> None:
         """Redis, or this server, is back: tell again what may have been forgotten."""
         await self._owned.restore_all()
-        self._followed.tell_all()

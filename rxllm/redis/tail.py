@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Link
 from rxllm.redis.replica import Replica
 from rxllm.redis.stream_scripts import StreamKeys
@@ -78,7 +79,10 @@ class Tail:
     async def _run(self) -> None:
         pause = 0.0
         while True:
-            replicas = {each.key: each for each in self._replicas() if each.is_live}
+            replicas: dict[bytes, list[Replica]] = {}
+            for each in self._replicas():
+                if each.is_live:
+                    replicas.setdefault(each.key, []).append(each)
             self._is_blocked = True
             try:
                 reply = await self._read(replicas)
@@ -92,8 +96,9 @@ class Tail:
             await self._take(reply, replicas)
             await asyncio.sleep(self._pause if len(reply) > _MANY else 0)
 
-    async def _read(self, replicas: dict[bytes, Replica]) -> list[tuple[bytes, list[Any]]]:
-        newest = [b"%d-18446744073709551615" % each.position for each in replicas.values()]
+    async def _read(self, replicas: dict[bytes, list[Replica]]) -> list[tuple[bytes, list[Any]]]:
+        positions = [min([each.position for each in those]) for those in replicas.values()]
+        newest = [b"%d-18446744073709551615" % each for each in positions]
         async with asyncio.timeout(_BLOCK + _PATIENCE):
             reply = await self._link.client.execute_command(  # type: ignore[no-untyped-call]
                 *("XREAD", "COUNT", _ENTRIES, "BLOCK", int(_BLOCK * 1000), "STREAMS"),
@@ -101,22 +106,33 @@ class Tail:
             )
         return list(reply.items()) if isinstance(reply, dict) else reply or []  # RESP3, or 2
 
-    async def _take(self, reply: list[Any], replicas: dict[bytes, Replica]) -> None:
+    async def _take(self, reply: list[Any], replicas: dict[bytes, list[Replica]]) -> None:
         taken = 0
         for key, entries in reply:
-            replica = replicas.get(key)
+            those = replicas.get(key)
             for entry_id, fields in entries:
-                if replica is None:
+                if those is None:
                     self._received = entry_id
                     self._receive(fields)
                     continue
-                field, data = fields
-                if not replica.is_live or not replica.take(entry_id, field.decode(), data):
+                those = [
+                    each for each in those if each.is_live and self._give(each, entry_id, fields)
+                ]
+                if not those:
                     break
                 taken += int(entry_id.partition(b"-")[2])
                 if taken >= _AT_ONCE:
                     taken = 0
                     await asyncio.sleep(0)
+
+    def _give(self, replica: Replica, entry_id: bytes, fields: Sequence[bytes]) -> bool:
+        try:
+            field, data = fields
+            return replica.take(entry_id, field.decode(), data)
+        except Exception as error:  # the others must be read
+            report_failure(asyncio.get_running_loop(), error)
+            replica.fail(StoreUnavailableError(f"an entry of the stream can't be read: {error}"))
+            return False
 
     def _receive(self, fields: Sequence[bytes]) -> None:
         try:

@@ -70,6 +70,7 @@ class EventLog:
         valve: the demand of all readers: open while at least one of them keeps up, or after all
             have left. Once the stream has begun, it waits for its first reader.
         position: position of the last event.
+        waiting: how many wait for the first event.
         size: total size of the kept chunks, in the unit of `append`.
         begun: set by the first event that isn't a notice; cleared if a restart leaves only notices.
     """
@@ -90,6 +91,7 @@ class EventLog:
         self.begun: Final = asyncio.Event()
         self.on_change: Callable[[], object] | None = None
         self.on_readers = on_readers
+        self.waiting: int = 0
         self._was_read = False
         self._max_lag = max_lag
         self._readers: tuple[LogReader, ...] = ()
@@ -147,8 +149,8 @@ class EventLog:
         self._before = self.position
         if position is None:
             position = self.position + 1
-        elif self._positions and position > self._positions[-1] + 1:
-            self._restart_between(self._positions[-1], position)
+        elif position > (last := self._positions[-1] if self._positions else 0) + 1:
+            self._restart_between(last, position)
         self.position = position
         self.size += size
         self._chunks.append(chunk)
@@ -205,15 +207,19 @@ class EventLog:
     async def first(self) -> Frame:
         """Wait for the first event that isn't a notice, and return it."""
         position = 0
-        while True:
-            await self.begun.wait()
-            frame = self.next_frame(position)
-            if frame is None:
-                continue  # a restart invalidated its first events
-            message = frame.message
-            if not (isinstance(message, StreamChunk) and isinstance(message.chunk, Notice)):
-                return frame
-            position = frame.position
+        self.waiting += 1
+        try:
+            while True:
+                await self.begun.wait()
+                frame = self.next_frame(position)
+                if frame is None:
+                    continue  # a restart invalidated its first events
+                message = frame.message
+                if not (isinstance(message, StreamChunk) and isinstance(message.chunk, Notice)):
+                    return frame
+                position = frame.position
+        finally:
+            self.waiting -= 1
 
     def events_after(
         self, position: int, most: int
@@ -353,7 +359,8 @@ class EventLog:
     def _notify_readers(self) -> None:
         is_late = False
         for reader in self._readers:
-            if reader.cursor >= self._before and reader.valve.is_open:
+            cursor = reader.cursor
+            if (cursor >= self._before or cursor == _RESTARTED) and reader.valve.is_open:
                 reader.drain()
             else:
                 reader.watch()
