@@ -20,16 +20,18 @@ from rxllm.redis.owned_streams import OwnedStreams
 from rxllm.redis.replica import Replica
 from rxllm.redis.stream_entries import epoch_gap
 from rxllm.redis.stream_scripts import TAKE_OVER
-from rxllm.redis.stream_state import StreamReader, StreamState
+from rxllm.redis.stream_state import Found, StreamReader, StreamState
 from rxllm.redis.tail import Tail
+from rxllm.valve import report_failure
 from rxllm.web.event_log import EventLog
 from rxllm.web.failures import StreamNotFoundError
-from rxllm.web.running_stream import StoreLimits
+from rxllm.web.running_stream import StoreLimits, StreamDetails
 from rxllm.web.stream_store import Resume
 
 __all__ = ["FollowedStreams"]
 
 _LOST: Final = "the server that ran the stream has died"
+_REPLACED: Final = "another stream has the id of this one"
 _RETRY: Final = 0.25  # seconds
 
 
@@ -97,20 +99,29 @@ class FollowedStreams:
                 replica = self._add(state, log)
         return replica
 
-    def adopt(self, stream_id: str, log: EventLog, valid: int, state: StreamState | None) -> None:
+    def adopt(
+        self,
+        details: StreamDetails,
+        born: str,
+        log: EventLog,
+        valid: int,
+        state: StreamState | None,
+    ) -> None:
         """Follow a stream that this node has run, and another one has now.
 
         Args:
-            stream_id: the stream's id.
+            details, born: what it was begun with here, and as.
             log: its events and its readers, who have received the right ones up to `valid`.
             state: its state in Redis; `None` if it isn't there.
         """
-        if state is None:
-            lost = Replica(stream_id, b"", "", "1.", 0, log, **self._callbacks)
-            lost.fail(NodeLostError("another server had the stream, and no longer has it"))
-            lost.close()
-            return
-        self._add(state, log).begin_again(valid)
+        if state is not None:
+            is_same = state.born == born
+            if is_same or _is_readable(Found.of(state), details.key, details.owner):
+                self._add(state, log).begin_again(valid if is_same else 0)
+                return
+        lost = Replica(details.id, b"", "", "1.", "", 0, log, **self._callbacks)
+        lost.fail(NodeLostError(_REPLACED))
+        lost.close()
 
     def take_from(self, nodes: set[str]) -> None:
         """Take over the streams of dead nodes, or let their readers know."""
@@ -144,7 +155,7 @@ class FollowedStreams:
 
     async def _look(self, replica: Replica) -> None:
         try:
-            token, node = await self._reader.find(replica.id)
+            found = await self._reader.find(replica.id)
         except StoreUnavailableError:  # it will be looked at again
             return
         except StreamNotFoundError:
@@ -154,8 +165,8 @@ class FollowedStreams:
             self._node.send(replica.node, "check", replica.id)  # Redis may have lost it
             return
         replica.is_doubted = False
-        if token not in (replica.token, replica.claim):
-            self._change_node(replica, node, token)
+        if found.token not in (replica.token, replica.claim):
+            self._change_node(replica, found)
 
     def close(self) -> None:
         """Stop following."""
@@ -172,10 +183,12 @@ class FollowedStreams:
             self._reader.keys.of_stream(state.details.id)[1].encode(),
             state.node,
             state.token,
+            state.born,
             state.last,
             log,
             **self._callbacks,
         )
+        replica.key_of_request, replica.owner = state.details.key, state.details.owner
         self._replicas[replica.id] = replica
         self._tail.refresh()
         return replica
@@ -187,6 +200,7 @@ class FollowedStreams:
             "on_idle": self._on_idle,
             "on_hold": self._on_hold,
             "on_abandon": self._on_abandon,
+            "on_stranger": self._on_stranger,
         }
 
     def _on_readers(self, replica: Replica, has_readers: bool) -> None:
@@ -223,7 +237,7 @@ class FollowedStreams:
             self._fail(replica)
             return
         if state.node != dead and state.token != replica.claim:  # another node was faster
-            self._change_node(replica, state.node, state.token)
+            self._change_node(replica, Found.of(state))
         elif state.is_live:
             with_resume = self._resume if state.details.is_resumable else None
             try:
@@ -243,8 +257,19 @@ class FollowedStreams:
         replica.close()
         replica.fail(NodeLostError(why))
 
-    def _change_node(self, replica: Replica, node: str, token: str) -> None:
-        replica.node, replica.token = node, token
+    def _on_stranger(self, replica: Replica) -> None:
+        if not replica.is_doubted:
+            replica.is_doubted = True
+            self._start(self._look(replica))
+
+    def _change_node(self, replica: Replica, found: Found) -> None:
+        is_other = found.born != replica.born
+        if is_other and not _is_readable(found, replica.key_of_request, replica.owner):
+            self._fail(replica, _REPLACED)
+            return
+        replica.node, replica.token, replica.born = found.node, found.token, found.born
+        if is_other:  # the request was repeated after its stream was lost
+            replica.begin_again(0)
         if replica.has_readers:
             self._on_readers(replica, True)
 
@@ -282,7 +307,11 @@ class FollowedStreams:
                 lost.__cause__ = error
                 return reactivex.throw(lost).pipe(ops.track(self._registry, replica.id))
 
-        self._owned.run(state.details, token, ask, log=log, written=last)
+        try:
+            self._owned.run(state.details, token, ask, born=state.born, log=log, written=last)
+        except Exception as error:
+            replica.fail(NodeLostError(f"{_LOST}, and it can't be continued: {error}"))
+            report_failure(asyncio.get_running_loop(), error)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="rxllm redis takeover")
@@ -293,3 +322,9 @@ class FollowedStreams:
 
 def _ignore(_: int) -> None:
     """The readers are counted by the replica."""
+
+
+def _is_readable(found: Found, key: str | None, owner: str | None) -> bool:
+    """Return whether the readers of a stream may go on with another one that has its id: only if it
+    answers the same request of the same client."""
+    return bool(key) and (found.key, found.owner) == (key, owner)

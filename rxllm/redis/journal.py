@@ -11,7 +11,7 @@ import msgspec
 from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Link
 from rxllm.redis.scripts import milliseconds
-from rxllm.redis.stream_entries import END, EVENTS, encode_events
+from rxllm.redis.stream_entries import END, EVENTS, encode_events, run_of
 from rxllm.redis.stream_scripts import APPEND
 from rxllm.web.call_offsets import CallOffsets
 from rxllm.web.encoding import to_json
@@ -48,6 +48,7 @@ class Journal:
         token: the fence; Redis refuses what has another one.
         keys: of the stream.
         written: the position that Redis has.
+        born: names the stream among all that have had its id.
         fields: for `RESTORE`.
 
     Attributes:
@@ -62,12 +63,15 @@ class Journal:
         token: str,
         keys: list[str],
         written: int,
+        born: str,
         fields: tuple[str | bytes, ...],
     ) -> None:
         self.kept: Final = kept
         self.token: str = token
         self.keys: Final = keys
+        self.born: Final = born
         self.fields: Final = fields
+        self._run: Final = run_of(born)
         self.written: int = written
         self.is_fenced: bool = False
         self.is_forgotten: bool = False
@@ -118,7 +122,7 @@ class Journal:
         while positions[count - 1] - positions[0] != count - 1:
             count -= 1  # one epoch in one entry
         data = encode_events(
-            self.written, positions[:count], times[:count], chunks[:count], self._calls
+            self.written, positions[:count], times[:count], chunks[:count], self._calls, self._run
         )
         return _Entry(positions[count - 1], count, EVENTS, data)
 

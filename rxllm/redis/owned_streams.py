@@ -41,8 +41,8 @@ class OwnedStreams:
         memory: the streams.
         flush: minimum seconds between two writes.
         ttl, ended_ttl: seconds that the keys of a live and of an ended stream are kept.
-        on_lost: called when another node has a stream: with its id, its log, the position that both
-            have, and its state in Redis, if it is there.
+        on_lost: called when another node has a stream: with what it was begun with, and as, its
+            log, the position that Redis had, and its state in Redis, if it is there.
         on_replaced: called with the id of a stream, and a node that had it before Redis was away.
     """
 
@@ -56,7 +56,7 @@ class OwnedStreams:
         flush: float,
         ttl: float,
         ended_ttl: float,
-        on_lost: Callable[[str, EventLog, int, StreamState | None], object],
+        on_lost: Callable[[StreamDetails, str, EventLog, int, StreamState | None], object],
         on_replaced: Callable[[str, str], object],
     ) -> None:
         self.link: Final = link
@@ -94,6 +94,7 @@ class OwnedStreams:
         token: str,
         ask: Callable[[], Observable[Chunk]],
         *,
+        born: str | None = None,
         log: EventLog | None = None,
         written: int = 0,
     ) -> RunningStream:
@@ -103,6 +104,7 @@ class OwnedStreams:
             details: what it is begun with.
             token: that of the claim.
             ask: returns the stream.
+            born: names the stream; `None` if this node has begun it.
             log: what another node has said before; a new log if `None`.
             written: the position that Redis has.
         """
@@ -117,7 +119,8 @@ class OwnedStreams:
         if (older := self._journals.get(details.id)) is not None:
             self._remove(older)
         fields = fields_of(details, self._node)
-        journal = self._journals[details.id] = Journal(kept, token, keys, written, fields)
+        born = token.partition(".")[2] if born is None else born
+        journal = self._journals[details.id] = Journal(kept, token, keys, written, born, fields)
         kept.log.on_change = lambda: self._writer.note(journal)
         self._enlist(details.id)
         self._writer.note(journal)
@@ -260,7 +263,9 @@ class OwnedStreams:
     def _restore(self, journal: Journal) -> asyncio.Future[Any]:
         """Create a stream again, if Redis has forgotten it."""
         self._enlist(journal.kept.details.id)
-        return self.link.send(RESTORE, journal.keys, journal.token, self.ttl, *journal.fields)
+        return self.link.send(
+            RESTORE, journal.keys, journal.token, self.ttl, journal.born, *journal.fields
+        )
 
     def _on_written(self, journal: Journal) -> None:
         self._has_written.set()
@@ -313,7 +318,8 @@ class OwnedStreams:
             return
         self._remove(journal)
         if kept.log.ending is None and self._memory.running.get(stream_id) is kept:
-            self._on_lost(stream_id, self._memory.detach(kept), journal.written, state)
+            log = self._memory.detach(kept)
+            self._on_lost(kept.details, journal.born, log, journal.written, state)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name="rxllm redis streams")

@@ -20,6 +20,7 @@ from rxllm.redis.stream_entries import (
     decode_end,
     decode_events,
     epoch_of,
+    run_of,
 )
 from rxllm.web.event_log import EventLog
 from rxllm.web.failures import failure_message
@@ -42,16 +43,19 @@ class Replica:
         key: of its entries.
         node: the node that runs it.
         token: with which it writes.
+        born: names the stream among all that have had its id.
         last: the last position in Redis.
         log: the log to fill.
         on_readers: called when it has readers, or none any more.
         on_idle: called when it hasn't been used for a while.
         on_hold: called when all readers are far behind, or no longer.
         on_abandon: called when its creator has left for good.
+        on_stranger: called when another stream has got its id.
 
     Attributes:
         is_doubted: whether Redis didn't have it when it was last looked for.
         looked_at: the position at which it was last asked for in Redis.
+        key_of_request, owner: of the request, and of the client that made it.
         claim: the token with which this node takes it over, once it tries.
         position: up to which it has read Redis; its log may have been said less.
     """
@@ -62,6 +66,7 @@ class Replica:
         key: bytes,
         node: str,
         token: str,
+        born: str,
         last: int,
         log: EventLog,
         *,
@@ -69,14 +74,18 @@ class Replica:
         on_idle: Callable[[Replica], object],
         on_hold: Callable[[Replica, bool], object],
         on_abandon: Callable[[Replica], object],
+        on_stranger: Callable[[Replica], object],
     ) -> None:
         self.id: Final = stream_id
         self.key: Final = key
         self.node: str = node
         self.token: str = token
+        self.born: str = born
         self.log: Final = log
         self.position: int = 0
         self.has_readers: bool = False
+        self.key_of_request: str | None = None
+        self.owner: str | None = None
         self.claim: str = ""
         self.looked_at: int = -1
         self.is_doubted: bool = False
@@ -85,6 +94,7 @@ class Replica:
         self._on_readers = on_readers
         self._on_idle = on_idle
         self._on_abandon = on_abandon
+        self._on_stranger = on_stranger
         self._calls = CallReader()
         self._waiting = 0
         self._is_closed = False
@@ -122,6 +132,9 @@ class Replica:
                 return True
             before, entry = decode_events(entry_id, data)
             previous = before if entry.previous < 0 else entry.previous
+            if entry.run != run_of(self.born):
+                self._on_stranger(self)
+                return False
             if previous > self.position:
                 self.fail(StoreUnavailableError("entries of the stream are missing in Redis"))
             elif previous == self.position or before < self.position:

@@ -1,11 +1,13 @@
 """What stands in the Redis Stream of a stream: its events, in entries of one flush each.
 
 An entry with the id `<last position>-<events>` has one field, which names its kind and its version:
-`d1`, events, or `e1`, the end. The events are MessagePack, `[time, events, offsets, previous]`: the
-time of the first in Unix seconds, the milliseconds of each after it, and the position before them,
-or -1 if that is the one before the first. An event is the text of a plain token; or a number and a
-chunk as JSON; or nil, if it was dropped before it was written. The number is how many characters of
-the arguments of a tool call an earlier event has, which the JSON omits, or -1.
+`d1`, events, or `e1`, the end. The events are MessagePack,
+`[time, events, offsets, previous, run]`: the time of the first in Unix seconds; the milliseconds of
+each after it; the position before them, or -1 if that is the one before the first; and a number of
+the stream, so that those of another one that has got its id aren't taken for its own. An event is
+the text of a plain token; or a number and a chunk as JSON; or nil, if it was dropped before it was
+written. The number is how many characters of the arguments of a tool call an earlier event has,
+which the JSON omits, or -1.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ __all__ = [
     "encode_events",
     "epoch_gap",
     "epoch_of",
+    "run_of",
 ]
 
 VERSION: Final = 1
@@ -62,12 +65,14 @@ class Entry(msgspec.Struct, array_like=True):
             dropped.
         offsets: the milliseconds after that of each.
         previous: the position before the first, if it isn't the one before.
+        run: see `run_of`.
     """
 
     at: float
     events: list[Event]
     offsets: list[int]
     previous: int = -1
+    run: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -80,6 +85,15 @@ def epoch_gap() -> int:
     """Return the distance from one epoch to the next: a random one, so that two nodes that take a
     stream over, one of which Redis forgets, don't give the same positions to different events."""
     return secrets.randbelow(_GAPS) + 1
+
+
+def run_of(born: str) -> int:
+    """Return the number in the entries of a stream that was born as this hexadecimal text.
+
+    >>> run_of("c0ffee00c0de")
+    12648430
+    """
+    return int(born[:6] or "0", 16)
 
 
 def epoch_of(token: str) -> int:
@@ -97,6 +111,7 @@ def encode_events(
     times: Sequence[float],
     chunks: Iterable[Chunk | None],
     calls: CallOffsets,
+    run: int = 0,
 ) -> bytes:
     """Return the data of an entry.
 
@@ -105,6 +120,7 @@ def encode_events(
         positions: of the events, each 1 above the one before.
         times, chunks: of the events.
         calls: has been given all earlier events.
+        run: of the stream.
     """
     begun = next((at for at in times if at), 0.0)
     entry = Entry(
@@ -112,6 +128,7 @@ def encode_events(
         [_event(chunk, calls) for chunk in chunks],
         [int((at - begun) * 1000) if at else 0 for at in times],
         -1 if previous == positions[0] - 1 else previous,
+        run,
     )
     try:
         return _encode(entry)

@@ -67,9 +67,9 @@ class StreamKeys:
 
 # The hash of a stream: token ("<epoch>.<random>", the fence), node (that runs it), last (position),
 # status ("live", or how it has ended), state ("running" or "paused"), flag (the last command, with
-# its id), key (SHA-256), model, owner, ask (the request), resumable, started, at (Unix seconds). It
-# has no status once its node has forgotten it. The keys expire, so that nothing is left of a dead
-# node.
+# its id), key (SHA-256), model, owner, ask (the request), resumable, started and at (Unix seconds),
+# and born, which names this stream among all that have had the id. It has no status once its node has
+# forgotten it. The keys expire, so that nothing is left of a dead node.
 
 _EPOCH: Final = "local function epoch(token) return tonumber(string.match(token, '^%d+')) end\n"
 
@@ -114,6 +114,7 @@ if token then
 end
 local claimed = next .. '.' .. random
 create(claimed, ttl, 6)
+redis.call('HSET', KEYS[1], 'born', random)
 return {'new', claimed, ''}
 """
 )
@@ -166,21 +167,23 @@ RESTORE: Final = Script(
     _NEW
     + _EPOCH
     + """
-local token, status, last, node =
-  unpack(redis.call('HMGET', KEYS[1], 'token', 'status', 'last', 'node'))
+local token, status, last, node, born =
+  unpack(redis.call('HMGET', KEYS[1], 'token', 'status', 'last', 'node', 'born'))
 if token == ARGV[1] and (last == '0' or redis.call('EXISTS', KEYS[2]) == 1) then
   return {2, ''}
 end
-if token and token ~= ARGV[1] and epoch(token) >= epoch(ARGV[1])
-  and (status == 'live' or status == 'completed') then
+if token and token ~= ARGV[1] and (status == 'live' or status == 'completed')
+  and (born ~= ARGV[3] or epoch(token) >= epoch(ARGV[1])) then
   return {0, ''}
 end
-create(ARGV[1], ARGV[2], 3)
+create(ARGV[1], ARGV[2], 4)
+redis.call('HSET', KEYS[1], 'born', ARGV[3])
 return {1, token and token ~= ARGV[1] and node or ''}
 """
 )
-"""Create a stream again that Redis has forgotten: arguments as those of `CLAIM`, after the token.
-Return 1; 2 if it is there; 0 if another node has it; and a node that had it, and no longer has."""
+"""Create a stream again that Redis has forgotten: arguments are the token, the TTL (ms), what the
+stream was born as, and fields. Another stream with the id stays. Return 1; 2 if it is there; 0 if
+another node has it; and a node that had it, and no longer has."""
 
 TAKE_OVER: Final = Script("""
 local token = redis.call('HGET', KEYS[1], 'token')
@@ -216,11 +219,13 @@ if redis.call('HGET', KEYS[1], 'status') == 'live' then
 end
 """)
 
-FIND: Final = Script("return redis.call('HMGET', KEYS[1], 'status', 'token', 'node')")
+FIND: Final = Script("""
+return redis.call('HMGET', KEYS[1], 'status', 'token', 'node', 'born', 'key', 'owner')
+""")
 
 READ: Final = Script("""
 return redis.call('HMGET', KEYS[1], 'token', 'node', 'last', 'status', 'state', 'key', 'model',
-  'owner', 'resumable', 'started', 'at')
+  'owner', 'resumable', 'started', 'at', 'born')
 """)
 """Return what is known of a stream, but not the request, which may be long."""
 

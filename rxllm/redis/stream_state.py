@@ -15,7 +15,7 @@ from rxllm.web.failures import StreamNotFoundError
 from rxllm.web.running_stream import StreamDetails
 from rxllm.web.stream_messages import StreamStatus, StreamSummary
 
-__all__ = ["StreamReader", "StreamState", "fields_of"]
+__all__ = ["Found", "StreamReader", "StreamState", "fields_of"]
 
 
 class StreamState(NamedTuple):
@@ -29,6 +29,7 @@ class StreamState(NamedTuple):
         status: `"live"`, or how it has ended.
         is_paused: whether it is paused.
         started, last_activity: in Unix seconds, on the clock of Redis.
+        born: names this stream among all that have had the id.
     """
 
     details: StreamDetails
@@ -39,6 +40,7 @@ class StreamState(NamedTuple):
     is_paused: bool
     started: float
     last_activity: float
+    born: str
 
     @property
     def epoch(self) -> int:
@@ -53,7 +55,7 @@ class StreamState(NamedTuple):
     @classmethod
     def of(cls, stream_id: str, grace: float, reply: list[bytes | None]) -> StreamState | None:
         """Return what a reply of `READ` says; `None` if there is no such stream, or no longer."""
-        token, node, last, status, state, key, model, owner, resumable, started, at = [
+        token, node, last, status, state, key, model, owner, resumable, started, at, born = [
             None if each is None else each.decode() for each in reply
         ]
         if token is None or status is None:
@@ -75,6 +77,7 @@ class StreamState(NamedTuple):
             state == "paused",
             float(started or 0),
             float(at or 0),
+            born or "",
         )
 
     def summary(self, is_lost: bool) -> StreamSummary:
@@ -114,6 +117,22 @@ def fields_of(details: StreamDetails, node: str) -> tuple[str | bytes, ...]:
     if details.is_resumable:
         fields += ["resumable", "1"]
     return tuple(fields)
+
+
+class Found(NamedTuple):
+    """Which stream has an id, and who runs it. See `StreamState`."""
+
+    token: str
+    node: str
+    born: str
+    key: str
+    owner: str | None
+
+    @classmethod
+    def of(cls, state: StreamState) -> Found:
+        """Return this part of a state."""
+        details = state.details
+        return cls(state.token, state.node, state.born, details.key or "", details.owner)
 
 
 class StreamReader:
@@ -161,16 +180,17 @@ class StreamReader:
         request: bytes | None = await self.link.send(READ_REQUEST, self.keys.of_stream(stream_id))
         return request
 
-    async def find(self, stream_id: str) -> tuple[str, str]:
-        """Return the token and the node of a stream.
+    async def find(self, stream_id: str) -> Found:
+        """Return which stream has an id, and who runs it.
 
         Raises:
             StreamNotFoundError, StoreUnavailableError: as for `read`.
         """
-        status, token, node = await self.link.send(FIND, self.keys.of_stream(stream_id))
+        reply = await self.link.send(FIND, self.keys.of_stream(stream_id))
+        status, *found = [each and each.decode() for each in reply]
         if status is None:
-            raise await self._missing(stream_id, was_forgotten=token is not None)
-        return token.decode(), node.decode()
+            raise await self._missing(stream_id, was_forgotten=found[0] is not None)
+        return Found(*found)
 
     async def _missing(self, stream_id: str, was_forgotten: bool) -> Exception:
         """Return the error for a stream that Redis doesn't have."""

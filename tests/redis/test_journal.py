@@ -75,11 +75,11 @@ class Bench:
         self.log = EventLog("s", 10_000, 30.0, _ignore)
         self.log.mark_read()
         kept: Any = SimpleNamespace(log=self.log, details=StreamDetails(id="s", grace=1.0))
-        self.journal = Journal(kept, "1.a", KEYS, 0, ("node", "n", "key", ""))
+        self.journal = Journal(kept, "1.a", KEYS, 0, "", ("node", "n", "key", ""))
         self.replica = self.new_replica()
         self.readers = [Reader().subscribe(self.replica.log.read(0))]
         self.calls: dict[str, ToolCall] = {}
-        self.run(RESTORE, "1.a", 60_000, *self.journal.fields)
+        self.run(RESTORE, "1.a", 60_000, "", *self.journal.fields)
 
     def say(self, chunk: Chunk) -> None:
         """Say a chunk. The arguments of a call only grow, until it is complete, or a restart."""
@@ -99,9 +99,11 @@ class Bench:
 
     def new_replica(self) -> Replica:
         callbacks: dict[str, Callable[..., object]] = dict.fromkeys(
-            ("on_readers", "on_idle", "on_hold", "on_abandon"), _ignore
+            ("on_readers", "on_idle", "on_hold", "on_abandon", "on_stranger"), _ignore
         )
-        return Replica("s", b"", "n", "1.a", 0, EventLog("s", 10_000, 30.0, _ignore), **callbacks)
+        return Replica(
+            "s", b"", "n", "1.a", "", 0, EventLog("s", 10_000, 30.0, _ignore), **callbacks
+        )
 
     def step(self, what: str, said: list[Chunk]) -> None:
         ids = self.redis.xrange(KEYS[1])
@@ -153,7 +155,7 @@ class Bench:
             return
         code, last, _ = reply
         if code == -1:
-            if self.run(RESTORE, "1.a", 60_000, *self.journal.fields)[0] == 1:
+            if self.run(RESTORE, "1.a", 60_000, "", *self.journal.fields)[0] == 1:
                 self.journal.rewind(0)
         elif code == 1:
             self.journal.written = last
@@ -284,6 +286,6 @@ async def test_an_entry_that_cant_be_read_is_an_error(data: bytes) -> None:
 
 def _replica() -> Replica:
     callbacks: dict[str, Callable[..., object]] = dict.fromkeys(
-        ("on_readers", "on_idle", "on_hold", "on_abandon"), _ignore
+        ("on_readers", "on_idle", "on_hold", "on_abandon", "on_stranger"), _ignore
     )
-    return Replica("s", b"", "n", "1.a", 0, EventLog("s", 10, 30.0, _ignore), **callbacks)
+    return Replica("s", b"", "n", "1.a", "", 0, EventLog("s", 10, 30.0, _ignore), **callbacks)
