@@ -19,7 +19,6 @@ from rxllm.redis.stream_entries import (
     Entry,
     decode_end,
     decode_events,
-    epoch_of,
     run_of,
 )
 from rxllm.web.event_log import EventLog
@@ -180,7 +179,7 @@ class Replica:
             chunks = self.log.events_after(0, self.log.events)[2]
             text = "".join([each.text for each in chunks if isinstance(each, Token)])
             message = failure_message(error, self.id, partial=text)
-            self.log.end(message, epoch_of(self.token) * EPOCH)
+            self.log.end(message, (self.log.furthest // EPOCH + 1) * EPOCH)
         self._moved.set()
 
     async def caught_up(self, target: int | None = None) -> None:

@@ -68,8 +68,8 @@ class StreamKeys:
 # The hash of a stream: token ("<epoch>.<random>", the fence), node (that runs it), last (position),
 # status ("live", or how it has ended), state ("running" or "paused"), flag (the last command, with
 # its id), key (SHA-256), model, owner, ask (the request), resumable, started and at (Unix seconds),
-# and born, which names this stream among all that have had the id. It has no status once its node has
-# forgotten it. The keys expire, so that nothing is left of a dead node.
+# and born, which names this stream among all that have had the id. It has no status once its node
+# has forgotten it. The keys expire, so that nothing is left of a dead node.
 
 _EPOCH: Final = "local function epoch(token) return tonumber(string.match(token, '^%d+')) end\n"
 

@@ -221,6 +221,11 @@ class EventLog:
         finally:
             self.waiting -= 1
 
+    @property
+    def furthest(self) -> int:
+        """The highest position that the log, or a reader of it, has."""
+        return max([self.position, *[reader.cursor for reader in self._readers]])
+
     def events_after(
         self, position: int, most: int
     ) -> tuple[Sequence[int], Sequence[float], list[Chunk | None]]:

@@ -128,7 +128,7 @@ async def test_a_pause_that_the_provider_asks_for_holds_all_processes(
 async def test_a_pause_without_a_time_doubles_with_each_refusal(
     server: RedisServer, connections: RedisConnections
 ) -> None:
-    limiter = RedisLimiter(connections, "x", requests=6000, wait=0.01)
+    limiter = RedisLimiter(connections, "x", requests=6000, wait=1.0)
     refusing = ScriptedModel([RateLimitError("slow down")])
     with pytest.raises(RateLimitError):
         await start(refusing.stream("Hi"), ops.limit(limiter))

@@ -450,7 +450,7 @@ async def test_a_client_that_stalls_while_it_catches_up_loses_its_connection_not
     None
 ):
     talker = Talker()
-    limits = Limits(stream_characters=10**9, reader_stall=0.3)
+    limits = Limits(stream_characters=10**8, reader_stall=0.3)
     app = create_app({"tiny": talker}, limits=limits, settings=Settings(buffer_size=16))
     async with serving(app) as session, asyncio.timeout(20):
         async with silent(session, '{"type":"start","id":"a","prompt":"Hi"}'):

@@ -634,3 +634,19 @@ async def test_an_encoding_failure_reaches_the_sink_of_the_reader() -> None:
     encode_each(log.read(0), broken).subscribe(scheduler=scheduler)
     assert [type(failure) for failure in failures] == [ZeroDivisionError]
     assert not log.readers
+
+
+async def test_a_reader_of_events_that_are_not_in_the_log_starts_over() -> None:
+    """Another process went on from an earlier position; each position names one event."""
+    log = EventLog("s", 100, 30.0, lambda _: None)
+    for letter in "abc":
+        log.append(Token(letter))
+    got: list[Frame] = []
+    log.read(0).subscribe(got.append, scheduler=scheduler())
+    log.clear(3)
+    log.append(Token("a"), 1, 1)
+    log.append(Token("X"), 1, 1001)
+    log.append(Token("Y"), 1, 1002)
+    assert [frame.position for frame in got] == [3, 0, 1001, 1002]
+    texts = [each.text for each in chunks_of(got[2:]) if isinstance(each, Token | Batch)]
+    assert "".join(texts) == "aXY"
