@@ -7,13 +7,15 @@ each after it; the position before them, or -1 if that is the one before the fir
 the stream, so that those of another one that has got its id aren't taken for its own. An event is
 the text of a plain token; or a number and a chunk as JSON; or nil, if it was dropped before it was
 written. The number is how many characters of the arguments of a tool call an earlier event has,
-which the JSON omits, or -1.
+which the JSON omits, or -1; or -2 if the chunk is MessagePack, which has infinite numbers, such as
+the log probability of a token that is ruled out.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import msgspec
@@ -53,6 +55,7 @@ END: Final = f"e{VERSION}"
 Event: TypeAlias = str | tuple[int, bytes] | None
 
 _WHOLE: Final = -1
+_PACKED: Final = -2
 _GAPS: Final = 10_000  # positions stay below 2**53 for 900,000 epochs, exact in JavaScript
 
 
@@ -78,6 +81,7 @@ class Entry(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Entry).decode
 _decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
+_decode_packed: Final = msgspec.msgpack.Decoder(Chunk).decode
 _decode_end: Final = msgspec.json.Decoder(Complete | StreamFailed).decode
 
 
@@ -141,7 +145,7 @@ def encode_events(
 
 def _event(chunk: Chunk | None, calls: CallOffsets) -> Event:
     if type(chunk) is Token:
-        return chunk.text if _is_plain(chunk) else (_WHOLE, to_json(chunk))
+        return chunk.text if _is_plain(chunk) else _of_token(chunk)
     if chunk is None:
         return None
     offset = calls.next(chunk)
@@ -149,6 +153,13 @@ def _event(chunk: Chunk | None, calls: CallOffsets) -> Event:
         return _WHOLE, to_json(chunk)
     rest = msgspec.structs.replace(chunk, arguments=chunk.arguments[offset:])
     return offset, to_json(rest)
+
+
+def _of_token(token: Token) -> Event:
+    if token.logprobs is not None and token.state is None:
+        with suppress(UnicodeEncodeError):
+            return _PACKED, _encode(token)
+    return _WHOLE, to_json(token)
 
 
 def _is_plain(token: Token) -> bool:
@@ -196,7 +207,7 @@ class CallReader:
             msgspec.DecodeError: it isn't one.
         """
         offset, data = event
-        chunk = _decode_chunk(data)
+        chunk = _decode_packed(data) if offset == _PACKED else _decode_chunk(data)
         if type(chunk) is not ToolCall:
             return chunk
         key = state_key(chunk)

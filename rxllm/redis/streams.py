@@ -396,4 +396,5 @@ class RedisStreams(Connected):
 
     async def _on_return(self) -> None:
         """Redis, or this server, is back: tell again what may have been forgotten."""
+        await self._tail.rewind()
         await self._owned.restore_all()

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Link
 from rxllm.redis.replica import Replica
-from rxllm.redis.stream_scripts import StreamKeys
+from rxllm.redis.stream_scripts import IS_ALIVE, StreamKeys
 from rxllm.valve import report_failure
 
 __all__ = ["Tail"]
@@ -70,6 +70,16 @@ class Tail:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+    async def rewind(self) -> None:
+        """Read the inbox from its beginning if Redis has forgotten it: the ids of its messages are
+        times, and the clock of another Redis may be behind.
+
+        Raises:
+            StoreUnavailableError: Redis can't be reached.
+        """
+        if not await self._link.send(IS_ALIVE, [self._inbox]):
+            self._received = b"0-0"
 
     def refresh(self) -> None:
         """Read other streams from now on."""

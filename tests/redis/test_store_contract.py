@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from math import inf
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from rxllm.chunks import (
     Reasoning,
     Start,
     Token,
+    TokenLogprob,
     ToolCall,
     Usage,
 )
@@ -70,6 +72,7 @@ async def test_every_kind_of_chunk_arrives_as_it_was(stores: Stores) -> None:
     source = await stores.own.begin()
     said: list[Chunk] = [
         Token("a", confidence=0.5, tokens=2),
+        Token("b", logprobs=(TokenLogprob("b", -0.5, (TokenLogprob("c", -inf),)),)),
         Token("\ud83d"),
         Reasoning("why"),
         ToolCall("c", "f", '{"a"'),
@@ -88,6 +91,7 @@ async def test_every_kind_of_chunk_arrives_as_it_was(stores: Stores) -> None:
     got = reader.chunks[1:]
     assert [type(each) for each in got] == [type(each) for each in said]
     assert [to_json(each) for each in got] == [to_json(each) for each in said]
+    assert got[1] == said[1]  # JSON has no infinite numbers
     assert isinstance(got[0], Token)
     assert got[0].tokens == 2
     times = [each.message.timestamp for each in reader.frames[:-1]]  # type: ignore[union-attr]
