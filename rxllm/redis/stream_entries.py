@@ -47,7 +47,8 @@ version before, too, so that the nodes of a fleet can be replaced one by one."""
 
 EPOCH: Final = 1_000_000
 """The positions of one epoch: those of epoch e begin at (e - 1) * EPOCH + 1, so that a position
-names one event for ever, whichever node has said it. The last one of an epoch is never used."""
+names one event of a stream for ever, whichever node has said it. The last one of an epoch is that
+of an error that only some readers receive."""
 
 EVENTS: Final = f"d{VERSION}"
 END: Final = f"e{VERSION}"
