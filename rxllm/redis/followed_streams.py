@@ -91,12 +91,16 @@ class FollowedStreams:
             StoreUnavailableError: Redis can't be reached.
         """
         replica = self._replicas.get(stream_id)
-        if replica is None:
-            state = await self._reader.read(stream_id)
-            replica = self._replicas.get(stream_id)  # another reader may have come meanwhile
-            if replica is None:
-                log = EventLog(stream_id, self._buffer_size, self._limits.reader_stall, _ignore)
-                replica = self._add(state, log)
+        if replica is not None:
+            found = await self._reader.find(stream_id)
+            if found.born == replica.born:
+                return replica
+            self._change_node(replica, found)  # another stream has got the id, maybe of another key
+        state = await self._reader.read(stream_id)
+        replica = self._replicas.get(stream_id)  # another reader may have come meanwhile
+        if replica is None or replica.born != state.born:
+            log = EventLog(stream_id, self._buffer_size, self._limits.reader_stall, _ignore)
+            replica = self._add(state, log)
         return replica
 
     def adopt(

@@ -241,3 +241,25 @@ async def test_a_stream_that_redis_lost_is_written_again_for_its_readers_elsewhe
     source.end()
     await reader.until_done()
     assert reader.restarts == 0
+
+
+async def test_an_id_that_has_passed_to_another_client_is_read_from_its_new_stream(
+    fleet: Fleet, server: RedisServer
+) -> None:
+    own, other, third = await fleet.nodes(3)
+    source = await own.begin(key="question", owner="ann")
+    hers = await other.read()
+    source.say("hers")
+    await hers.until_said("hers")
+    server.client.flushall()
+    await fleet.kill(own)
+    begun = await third.begin(key="else", owner="bob")
+    begun.say("his")
+    await eventually(lambda: server.client.hget("rx:{streams:s}", "last"))
+    his = await other.read()
+    await his.until_said("his")
+    last = await hers.until_done()
+    assert isinstance(last, StreamFailed)
+    assert (hers.text, his.restarts) == ("hers", 0)
+    begun.end()
+    await his.until_done()
