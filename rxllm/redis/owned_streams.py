@@ -122,7 +122,7 @@ class OwnedStreams:
         born = token.partition(".")[2] if born is None else born
         journal = self._journals[details.id] = Journal(kept, token, keys, written, born, fields)
         kept.log.on_change = lambda: self._writer.note(journal)
-        self._enlist(details.id)
+        self.enlist(details.id)
         self._writer.note(journal)
         if kept is not self._memory.running.get(details.id):
             self.forget(kept)  # it has ended, and nothing is kept
@@ -257,12 +257,13 @@ class OwnedStreams:
         for journal in list(self._journals.values()):
             self._remove(journal)
 
-    def _enlist(self, stream_id: str) -> None:
+    def enlist(self, stream_id: str) -> None:
+        """Add a stream to the list of all, unless it is there."""
         self.link.send(ENLIST, self.keys.listing, stream_id, self.ttl)
 
     def _restore(self, journal: Journal) -> asyncio.Future[Any]:
         """Create a stream again, if Redis has forgotten it."""
-        self._enlist(journal.kept.details.id)
+        self.enlist(journal.kept.details.id)
         return self.link.send(
             RESTORE, journal.keys, journal.token, self.ttl, journal.born, *journal.fields
         )

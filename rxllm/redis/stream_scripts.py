@@ -255,7 +255,7 @@ for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ttl, 'LI
   redis.call('ZREM', KEYS[1], old)
   redis.call('ZREM', KEYS[2], old)
 end
-redis.call('ZADD', KEYS[1], now, id)
+redis.call('ZADD', KEYS[1], 'NX', now, id)
 redis.call('ZADD', KEYS[2], 0, id)
 redis.call('PEXPIRE', KEYS[1], ttl)
 redis.call('PEXPIRE', KEYS[2], ttl)

@@ -220,7 +220,9 @@ class RedisStreams(Connected):
         while True:
             try:
                 async with asyncio.timeout(_CLAIM_PATIENCE):
-                    reply = await self._link.send(CLAIM, keys, *fields, dead, *rest)
+                    sent = self._link.send(CLAIM, keys, *fields, dead, *rest)
+                    self._owned.enlist(details.id)  # in the same batch, so that it is there at once
+                    reply = await sent
                     claim, token, node = [each.decode() for each in reply]
                     if claim != "join" or dead or not await self._is_abandoned(details, node):
                         return claim, token
