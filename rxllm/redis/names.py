@@ -96,7 +96,7 @@ class RedisNames:
         """As `NameLeases.unbind`."""
         if name in self._names:
             self._forget(name)
-            self._send(_UNBIND, [name]).add_done_callback(_settle)
+            self._send(_UNBIND, [name])
 
     async def close(self) -> None:
         """Unbind all names, as far as Redis can be reached."""
@@ -142,8 +142,3 @@ class RedisNames:
 
 def _address_in(held: str) -> str:
     return held.partition(" ")[2]
-
-
-def _settle(sent: asyncio.Future[Any]) -> None:
-    if not sent.cancelled():
-        sent.exception()  # reported by the connection; the lease isn't renewed any more

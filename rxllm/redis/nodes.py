@@ -129,7 +129,7 @@ class Node:
 
     def send(self, node: str, command: Command, stream_id: str, *more: str) -> None:
         """Send a command to a node, which may get it twice, or not at all."""
-        self._send(node, command, stream_id, *more).add_done_callback(_settle)
+        self._send(node, command, stream_id, *more)
 
     async def request(self, node: str, command: Command, stream_id: str, flag: str) -> str:
         """Send a command to a node, and return its answer.
@@ -211,8 +211,3 @@ class Node:
             await self._on_return()
         if self.is_sure:
             self._on_dead({each for each, lives in zip(watched, alive, strict=True) if not lives})
-
-
-def _settle(sent: asyncio.Future[Any]) -> None:
-    if not sent.cancelled():
-        sent.exception()  # reported by the connection

@@ -13,6 +13,7 @@ from rxllm.operators.controlling import TrackedStream
 from rxllm.redis.connections import Link
 from rxllm.redis.scripts import NOW, Script, milliseconds
 from rxllm.redis.stream_scripts import StreamKeys
+from rxllm.web.running_stream import live_summary
 from rxllm.web.stream_messages import StreamSummary
 
 __all__ = ["NodeStream", "OtherStreams"]
@@ -91,7 +92,7 @@ class OtherStreams:
         if self._owner_of is None:
             return
         owner_of = self._owner_of
-        summaries = [_summary(each, owner_of(each.id)) for each in self._live()]
+        summaries = [live_summary(each.info, owner_of(each.id)) for each in self._live()]
         if summaries:
             data = msgspec.json.encode(summaries)
             self._link.send(_PUBLISH, self._keys, self._node, self._lease, data)
@@ -123,12 +124,6 @@ class OtherStreams:
         if self._has_published:
             with suppress(StoreUnavailableError):
                 await self._link.send(_WITHDRAW, self._keys, self._node)
-
-
-def _summary(live: TrackedStream, owner: str | None) -> StreamSummary:
-    fields = msgspec.structs.asdict(live.info)
-    del fields["error"]  # its message may have anything
-    return StreamSummary(**fields, owner=owner)
 
 
 _decode: Final = msgspec.json.Decoder(list[StreamSummary]).decode

@@ -234,8 +234,13 @@ class RedisStreams(Connected):
         """Return whether a stream to join is one that nobody runs, nor would continue."""
         if node == self._node.name:  # if it isn't in memory, it has ended, which isn't written yet
             return details.id not in self._memory.running
-        is_continued = self._resume is not None and details.is_resumable
-        return not is_continued and self._node.is_sure and not await self._node.is_alive(node)
+        if self._is_continued(details) or not self._node.is_sure:
+            return False
+        return not await self._node.is_alive(node)
+
+    def _is_continued(self, details: StreamDetails) -> bool:
+        """Return whether a stream would be continued if its node died."""
+        return self._resume is not None and details.is_resumable
 
     async def read(
         self, stream_id: str, after: int = 0, *, exact: bool = False
@@ -343,8 +348,7 @@ class RedisStreams(Connected):
 
     def _is_lost(self, state: StreamState, lost: Container[str]) -> bool:
         """Return whether the node of a stream is dead, and nobody would continue it."""
-        is_continued = self._resume is not None and state.details.is_resumable
-        return state.is_live and state.node in lost and not is_continued
+        return state.is_live and state.node in lost and not self._is_continued(state.details)
 
     def names(
         self, address: Callable[[], str], on_lost: Callable[[str, str], object]

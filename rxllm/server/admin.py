@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 from aiohttp import web
 
-from rxllm.operators import StreamInfo
 from rxllm.server.app_keys import MODELS, STREAMS
 from rxllm.server.client import CLIENT
 from rxllm.server.failures import json_response
-from rxllm.server.messages import Models, StreamList, StreamState, StreamSummary
+from rxllm.server.messages import Models, StreamList, StreamState
 from rxllm.server.ownership import described, visible
 from rxllm.web.failures import StreamNotFoundError
+from rxllm.web.running_stream import live_summary
 
 __all__ = ["routes"]
 
@@ -25,18 +24,11 @@ async def list_streams(request: web.Request) -> web.Response:
     kept = await visible(request)
     known = {summary.id for summary in await request.app[STREAMS].list()}
     others = [
-        StreamSummary(**_shown(live.info), owner=catalogue.owner_of(live.id))
+        live_summary(live.info, catalogue.owner_of(live.id))
         for live in registry.active
         if live.id not in known and CLIENT.get().may_see(catalogue.owner_of(live.id))
     ]
     return json_response(StreamList(streams=(*kept, *others), draining=registry.refusing))
-
-
-def _shown(info: StreamInfo) -> dict[str, Any]:
-    """Return the fields that clients may see: not the error, whose message may have anything."""
-    fields = msgspec.structs.asdict(info)
-    del fields["error"]
-    return fields
 
 
 async def cancel_stream(request: web.Request) -> web.Response:

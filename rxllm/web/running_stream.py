@@ -26,7 +26,7 @@ from rxllm.web.stream_messages import (
 )
 from rxllm.web.stream_store import Frame
 
-__all__ = ["RunningStream", "StoreLimits", "StreamDetails", "size_of"]
+__all__ = ["RunningStream", "StoreLimits", "StreamDetails", "live_summary", "size_of"]
 
 _MIN_GRACE: Final = 1.0  # seconds, so that one reader can take over from another
 _MIN_FIRST_GRACE: Final = 10.0  # seconds to wait for the first reader, at least
@@ -253,6 +253,14 @@ class RunningStream:
             self.tracked.control.stop()
         else:
             self._on_expired(self)
+
+
+def live_summary(info: ops.StreamInfo, owner: str | None) -> StreamSummary:
+    """Return the summary of a stream that is in no store, without its error, whose message may have
+    anything."""
+    fields = msgspec.structs.asdict(info)
+    del fields["error"]
+    return StreamSummary(**fields, owner=owner)
 
 
 def size_of(chunk: Chunk) -> int:

@@ -22,7 +22,7 @@ class Following:
     Args:
         session: for the connections.
         stream_id: of the stream.
-        servers: returns the URLs to try, in their order.
+        servers: returns the URLs to try, in order.
         prompt: begins the stream, or joins it if it has begun.
 
     Attributes:
