@@ -383,8 +383,9 @@ class RedisStreams(Connected):
 
     def _on_command(self, command: str, stream_id: str, sender: str, flag: str) -> str:
         """Handle a command of another server, and return the answer."""
-        live = {each.id: each for each in self._live_outside()}.get(stream_id)
-        if live is None or command not in ("cancel", "pause", "resume"):
+        is_kept = stream_id in self._memory.running
+        live = None if is_kept else self._registry.get(stream_id)
+        if live is None or not live.is_live or command not in ("cancel", "pause", "resume"):
             return self._owned.obey(command, stream_id, sender, flag)
         try:
             getattr(live, command)()
