@@ -54,8 +54,8 @@ class RedisStreams(Connected):
     - Redis can't be reached: streams go on, and can begin, where they are. What needs another
       server raises a `StoreUnavailableError`; readers of other servers' streams wait. When it is
       back, even empty, what it has missed is written again.
-    - Demand: a stream waits while all its readers, on all servers, are far behind. If a server can't
-      say that its readers aren't any more, it says so when Redis is back.
+    - Demand: a stream waits while all its readers, on all servers, are far behind. A server whose
+      readers have caught up while Redis was away says so when it is back.
 
     Redis holds the text of streams until `limits.grace` seconds after their end, the SHA-256 of
     keys, and what was given as `asked`. It should evict nothing (`maxmemory-policy noeviction`).
