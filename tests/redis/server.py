@@ -92,6 +92,10 @@ class RedisServer:
     def all_keys(self) -> set[str]:
         return {key.decode() for key in self.client.scan_iter()}
 
+    def keys_without_expiry(self) -> set[str]:
+        # -2 is said of a key that has expired since it was listed.
+        return {key for key in self.all_keys() if self.client.pttl(key) == -1}
+
     def content(self) -> bytes:
         """Return all keys and values in one."""
         return b"\n".join(self._dumped(key) for key in self.client.scan_iter())
