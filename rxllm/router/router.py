@@ -63,7 +63,9 @@ class Router:
         settings: time limits, attempts and slots, of each model; `None` for the defaults of
             `Settings`, with any number of concurrent streams.
         prices: the price table, or `None` to use the bundled one.
-        breaker_of: creates the circuit breaker of a model.
+        breaker_of: returns the circuit breaker of a model, given its `info`; by default, a
+            `CircuitBreaker` of each. For one that several processes share:
+            `lambda info: RedisBreaker(redis, info.id)`.
         after_output: what to do when a model fails after part of its answer has been emitted: see
             `retry_with_backoff` for retrying the same model, and `fallback_to` for the next one.
         apology: a text to end with when all models have failed, instead of the error.
@@ -90,7 +92,7 @@ class Router:
         *,
         settings: Settings | None = None,
         prices: ModelTable | None = None,
-        breaker_of: Callable[[], CircuitBreaker] = CircuitBreaker,
+        breaker_of: Callable[[ModelInfo], CircuitBreaker] = lambda _: CircuitBreaker(),
         after_output: AfterOutput = "fail",
         apology: str | None = None,
     ) -> None:
@@ -110,7 +112,7 @@ class Router:
                 model,
                 position,
                 table,
-                _breaker(breaker_of),
+                _breaker(breaker_of, model.info),
                 self._settings,
                 None if settings is None else Pool(**_slots(settings, model)),
                 after_output,
@@ -229,8 +231,10 @@ def _by_name(name: str, settings: Settings) -> Model:
     return model_of(name, connect_timeout=settings.connect) if is_remote else model_of(name)
 
 
-def _breaker(breaker_of: Callable[[], CircuitBreaker]) -> CircuitBreaker:
-    breaker = breaker_of() if callable(breaker_of) else None
+def _breaker(
+    breaker_of: Callable[[ModelInfo], CircuitBreaker], info: ModelInfo
+) -> CircuitBreaker:
+    breaker = breaker_of(info) if callable(breaker_of) else None
     if not isinstance(breaker, CircuitBreaker):
         raise TypeError(
             f"breaker_of must be a function that returns a CircuitBreaker, got {breaker_of!r}"

@@ -6,14 +6,17 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+import rxllm
 from rxllm import operators as ops
 from rxllm.errors import CircuitOpenError, NoEventLoopError, ServerError
 from rxllm.models.scripted import ScriptedModel
 from rxllm.redis import RedisBreaker, RedisConnections
+from rxllm.requests import ModelInfo
 from rxllm.testing import Marbles, no_leaks
 from tests.redis.server import RedisServer
 from tests.redis.streams import Gate, eventually, start
@@ -210,6 +213,34 @@ async def test_a_probe_that_is_disposed_makes_room_for_the_next(two: Two) -> Non
     await asyncio.gather(probe, return_exceptions=True)
     gate.opened.set()
     await succeed(two[0])
+
+
+async def test_routers_of_two_processes_share_the_circuit_of_each_model(
+    server: RedisServer, connections: RedisConnections
+) -> None:
+    large = ScriptedModel("Hello", [ServerError("down")], "Hello", name="large")
+    small = ScriptedModel("Hello", name="small")
+    breakers: list[RedisBreaker] = []
+
+    def breaker_of(info: ModelInfo, connections: RedisConnections) -> RedisBreaker:
+        breakers.append(RedisBreaker(connections, info.id, failures=1, reset_after=60))
+        return breakers[-1]
+
+    async with RedisConnections(server.url) as others:
+        mine, theirs = (
+            rxllm.Router(
+                [large, small],
+                "quality",
+                settings=rxllm.Settings(attempts=1),
+                breaker_of=partial(breaker_of, connections=each),
+            )
+            for each in (connections, others)
+        )
+        assert (await start(theirs.stream("Hi"))).model == "large"
+        assert (await start(mine.stream("Hi"))).model == "small"
+        await eventually(lambda: [each.state for each in breakers] == ["open", "closed"] * 2)
+        assert (await start(theirs.stream("Hi"))).model == "small"
+        assert [len(large.requests), len(small.requests)] == [2, 2]
 
 
 async def test_close_ends_all_that_was_started(server: RedisServer) -> None:

@@ -239,7 +239,7 @@ def test_an_open_circuit_is_skipped_until_its_probe() -> None:
         [large, named("small")],
         "quality",
         settings=ONCE,
-        breaker_of=lambda: CircuitBreaker(failures=1, reset_after=60),
+        breaker_of=lambda _: CircuitBreaker(failures=1, reset_after=60),
     )
     marbles = Marbles()
     assert asked(marbles, router.stream("Hi"), until=10)[0] == ["large", "small"]
@@ -252,7 +252,7 @@ def test_if_all_circuits_are_open_the_error_contains_each() -> None:
     router = Router(
         [named("only", [ServerError("down")])],
         settings=ONCE,
-        breaker_of=lambda: CircuitBreaker(failures=1),
+        breaker_of=lambda _: CircuitBreaker(failures=1),
     )
     marbles = Marbles()
     marbles.run(router.stream("Hi"), until=10)
@@ -269,7 +269,7 @@ def test_a_circuit_that_opens_hides_no_error_and_causes_no_wait() -> None:
         models,
         "quality",
         settings=Settings(attempts=3),
-        breaker_of=lambda: CircuitBreaker(failures=2),
+        breaker_of=lambda _: CircuitBreaker(failures=2),
     )
     events = [event for _, event in Marbles().run(router.stream("Hi"))]
     assert list(map(repr, events[-1].errors)) == list(map(repr, errors))
@@ -496,7 +496,7 @@ def test_invalid_models_raise_at_the_call(bad: Any) -> None:
         ({"settings": 3}, TypeError),
         ({"prices": {}}, TypeError),
         ({"breaker_of": 5}, TypeError),
-        ({"breaker_of": lambda: 5}, TypeError),
+        ({"breaker_of": lambda _: 5}, TypeError),
     ],
 )
 def test_other_invalid_arguments_raise_at_the_call(bad: Any, error: type[Exception]) -> None:
