@@ -8,7 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from itertools import count
 from threading import RLock
-from typing import Final, Protocol
+from typing import ClassVar, Protocol
 
 from rxllm.arguments import check_int, check_number
 from rxllm.errors import PoolFullError
@@ -16,9 +16,6 @@ from rxllm.operators.controlling._after_fork import clear_after_fork
 from rxllm.operators.controlling._limiter import RateLimiter
 
 __all__ = ["Pool", "Pooled", "SlotPool"]
-
-
-_OVERTAKEN: Final = 16
 
 
 class Pooled(Protocol):
@@ -53,8 +50,10 @@ class SlotPool(ABC):
         limit: maximum number of concurrent streams.
         wait: maximum seconds that a stream waits for its slot.
         limiter: permits the requests of streams that have a slot; `None` for no such limit.
+        OVERTAKEN: maximum number of later streams that overtake one, for each slot of its client.
     """
 
+    OVERTAKEN: ClassVar[int] = 16
     limit: int
     wait: float
     limiter: RateLimiter | None
@@ -251,7 +250,7 @@ class Pool(SlotPool):
     def _rank(self, stream: Pooled, before: int = 0) -> tuple[int, int]:
         """Return the order of a waiting stream, given how many of its client come before it."""
         number = self._numbers[stream]
-        return number + _OVERTAKEN * (self._slots[stream.client] + before), number
+        return number + self.OVERTAKEN * (self._slots[stream.client] + before), number
 
     def _has_room(self) -> bool:
         """Whether a slot is free, or one can be lent, which makes it free."""

@@ -17,10 +17,11 @@ __all__ = ["RedisPool"]
 class RedisPool(Connected, SlotPool):
     """Slots for the streams of several processes, for `limit_concurrency`.
 
-    Streams are first come, first served, whichever process they belong to; `client=` of
-    `limit_concurrency` has no effect, and slots aren't lent. A slot is a lease that the process of
-    its stream renews: the slots and the places of a process that died, or was stopped, are free
-    after `lease` seconds, and at most a third more if no stream enters or leaves.
+    Streams are first come, first served, whichever process they belong to, and the pool is fair
+    among their clients as a `Pool` is. Streams belong to the same client if the `repr` of their
+    `client` is the same. Slots aren't lent. A slot is a lease that the process of its stream
+    renews: the slots and the places of a process that died, or was stopped, are free after `lease`
+    seconds, and at most a third more if no stream enters or leaves.
 
     There are never more than `limit` streams in slots, with two exceptions. A process that was
     stopped for longer than `lease` has lost its slots, but its streams go on. And if Redis loses
@@ -28,10 +29,9 @@ class RedisPool(Connected, SlotPool):
     third of `lease`, and others may start before that. In a forked child, a pool starts empty.
 
     While Redis can't be reached, streams that have a slot go on, those in the queue wait, and a new
-    one fails with a `StoreUnavailableError`, which is retried. Streams
-    in slots when the connections are closed go on, and their slots are free after `lease` seconds;
-    those that wait fail.
-    Redis holds no text of any stream.
+    one fails with a `StoreUnavailableError`, which is retried. Streams in slots when the
+    connections are closed go on, and their slots are free after `lease` seconds; those that wait
+    fail. Redis holds no text of any stream, and of its client a hash.
 
     Args:
         server: a URL, a `redis.asyncio.Redis`, or `RedisConnections` to share.
@@ -72,7 +72,7 @@ class RedisPool(Connected, SlotPool):
         self.wait: float = check_number("wait", wait, "the seconds that a stream may wait", above=0)
         self.lease: float = check_number("lease", lease, "the seconds that a slot is held", above=0)
         holders = key_for("pool", name)
-        self.keys: list[str] = [holders, f"{holders}:q", f"{holders}:w", f"{holders}:n"]
+        self.keys: list[str] = [holders, *(f"{holders}:{each}" for each in "qwnc")]
         super().__init__(server)
         self._nodes: dict[Link, PoolNode] = {}
 
@@ -107,7 +107,11 @@ class RedisPool(Connected, SlotPool):
         return False
 
     def place(self, stream: Pooled) -> int | None:
-        """Return its place in the queue of all processes, as of the last third of `lease`."""
+        """Return its place in the queue of all processes; `None` if it doesn't wait.
+
+        It is that of its arrival at first, and then, each third of `lease`, the one in which the
+        streams will be served if no others come.
+        """
         node = self._node_of(stream)
         return None if node is None else node.slots[stream].place
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
+from collections.abc import Hashable
 from itertools import count
 from typing import Any
 
@@ -59,7 +61,8 @@ class PoolNode:
 
     def enter(self, stream: Pooled) -> None:
         """Ask for a slot, and admit or refuse the stream later."""
-        slot = self.slots[stream] = Slot(f"{self._name}/{next(self._numbers)}")
+        id = f"{self._name}/{next(self._numbers)}/{_name_of(stream.client)}"  # noqa: A001
+        slot = self.slots[stream] = Slot(id)
         reply = self._send(ENTER, slot.id, self._queue)
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._enter(stream, slot, reply), name="rxllm redis pool")
@@ -162,6 +165,13 @@ class PoolNode:
     def _send(self, script: Script, *arguments: str | float) -> asyncio.Future[Any]:
         fixed = self._limit, milliseconds(self._lease)
         return self._link.send(script, self._keys, *fixed, *arguments)
+
+
+def _name_of(client: Hashable) -> str:
+    """Return a name that is the same in all processes, and says nothing of the client."""
+    if client is None:
+        return ""
+    return hashlib.sha256(repr(client).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 async def _settle(released: asyncio.Future[Any]) -> None:

@@ -231,9 +231,7 @@ def _by_name(name: str, settings: Settings) -> Model:
     return model_of(name, connect_timeout=settings.connect) if is_remote else model_of(name)
 
 
-def _breaker(
-    breaker_of: Callable[[ModelInfo], CircuitBreaker], info: ModelInfo
-) -> CircuitBreaker:
+def _breaker(breaker_of: Callable[[ModelInfo], CircuitBreaker], info: ModelInfo) -> CircuitBreaker:
     breaker = breaker_of(info) if callable(breaker_of) else None
     if not isinstance(breaker, CircuitBreaker):
         raise TypeError(
