@@ -75,8 +75,9 @@ class Agent:
         on_tool_error: returns what the model receives about a call that raised.
         secret: signs the tokens of approvals, so that a client can't change the approved call.
         claim: called with the token of an approved call and its `ToolContext`; returns whether
-            this run is the first to make it (`SET NX` in Redis, say). May be a coroutine function.
-            With it, calls that may need an approval get an id that no other conversation has.
+            this run is the first to make it (`rxllm.redis.RedisClaims`, say). May be a coroutine
+            function. With it, calls that may need an approval get an id that no other conversation
+            has.
         repairs: how often the model is asked for another answer if one doesn't follow the
             `response_format`, 0 or more. The request is a `Steering`.
         name: the name in `info`. An approval is for the agent of this name.

@@ -9,6 +9,7 @@ except ImportError as _error:
 
 from rxllm.redis.breaker import RedisBreaker
 from rxllm.redis.cache import RedisCache
+from rxllm.redis.claims import RedisClaims
 from rxllm.redis.connections import RedisConnections
 from rxllm.redis.limiter import RedisLimiter
 from rxllm.redis.pool import RedisPool
@@ -17,6 +18,7 @@ from rxllm.redis.streams import RedisStreams
 __all__ = [
     "RedisBreaker",
     "RedisCache",
+    "RedisClaims",
     "RedisConnections",
     "RedisLimiter",
     "RedisPool",

@@ -15,6 +15,7 @@ from rxllm import operators as ops
 from rxllm.arguments import check_number
 from rxllm.chunks import Chunk
 from rxllm.errors import NodeLostError, StoreUnavailableError, StreamStateError
+from rxllm.redis.claims import RedisClaims
 from rxllm.redis.connections import Connected, Link, Server
 from rxllm.redis.followed_streams import FollowedStreams
 from rxllm.redis.names import RedisNames
@@ -94,6 +95,7 @@ class RedisStreams(Connected):
             "flush", flush, "the seconds between two writes", minimum=0
         )
         self.keys: StreamKeys = StreamKeys(name)
+        self._claims = RedisClaims(self._connections, name)
         self._registry = registry
         self._limits = limits
         self._ttl = limits.stream_seconds + limits.grace + _SPARE
@@ -113,6 +115,10 @@ class RedisStreams(Connected):
     def share_live(self, owner_of: Callable[[str], str | None]) -> None:
         """As `rxllm.web.shared_store.SharedStore.share_live`."""
         self._owner_of = owner_of
+
+    async def claim(self, token: str) -> bool:
+        """As `rxllm.web.shared_store.SharedStore.claim`."""
+        return await self._claims(token)
 
     async def start(self, resume: Resume | None = None) -> None:
         """As `StreamStore.start`. Redis needn't be reachable."""

@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final, Literal, Self
 
@@ -155,6 +155,14 @@ class ConfiguredAgent(Agent):
         if not connections:
             self._check_approval()
         self._set_approval()
+
+    def share_claims(self, claim: Callable[[str], Awaitable[bool]]) -> None:
+        """Let approved calls be made once by several servers.
+
+        Args:
+            claim: called with the token of a call; returns whether no other server has made it.
+        """
+        self.claim = lambda token, _: claim(token)
 
     async def __aenter__(self) -> Self:
         """Connect the MCP servers.

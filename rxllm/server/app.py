@@ -21,6 +21,7 @@ from rxllm.server import admin, endpoints, health, schema
 from rxllm.server.access_log import AccessLog
 from rxllm.server.address import ServerAddress
 from rxllm.server.ag_ui import endpoints as ag_ui_endpoints
+from rxllm.server.agent_config import ConfiguredAgent
 from rxllm.server.anthropic import endpoints as anthropic_endpoints
 from rxllm.server.anthropic.endpoints import anthropic_error, is_anthropic
 from rxllm.server.app_keys import (
@@ -178,6 +179,9 @@ def create_app(
     streams = app[STREAMS]
     if isinstance(streams, SharedStore):
         streams.share_live(app[MODELS].owner_of)
+        for agent in app[MODELS].models:
+            if isinstance(agent, ConfiguredAgent):
+                agent.share_claims(streams.claim)
     parts = (
         *(endpoints, admin, room_endpoints, health, schema),
         *(openai_endpoints, responses_endpoints, anthropic_endpoints),

@@ -1,4 +1,4 @@
-"""What a store that several servers share offers besides `StreamStore`: names, such as of rooms."""
+"""What a store that several servers share offers besides `StreamStore`: names and claims."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ class SharedStore(Protocol):
 
         Args:
             owner_of: returns the owner of a stream, for its summary.
+        """
+        ...
+
+    async def claim(self, token: str) -> bool:
+        """Return whether this is the first claim of a token, among all servers, for some weeks.
+
+        Raises:
+            StoreUnavailableError: the other servers can't be asked. It may be claimed all the same.
         """
         ...
 
