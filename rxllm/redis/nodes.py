@@ -97,6 +97,11 @@ class Node:
             await asyncio.wait([self._renewing])
 
     @property
+    def is_in_touch(self) -> bool:
+        """Whether Redis was reached at the last beat."""
+        return self._in_touch_since is not None
+
+    @property
     def is_sure(self) -> bool:
         """Whether a node without a lease is dead.
 

@@ -116,6 +116,10 @@ class RedisStreams(Connected):
         """As `rxllm.web.shared_store.SharedStore.share_live`."""
         self._owner_of = owner_of
 
+    def is_reached(self) -> bool:
+        """As `rxllm.web.shared_store.SharedStore.is_reached`."""
+        return self._node.is_in_touch
+
     async def claim(self, token: str) -> bool:
         """As `rxllm.web.shared_store.SharedStore.claim`."""
         return await self._claims(token)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
 import rxllm
-from rxllm.server.app_keys import MODELS
+from rxllm.server.app_keys import MODELS, STREAMS
 from rxllm.server.failures import json_response
 from rxllm.server.messages import Health
 from rxllm.web.failures import RefusedError
+from rxllm.web.shared_store import SharedStore
+from rxllm.web.stream_store import StreamStore
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -34,8 +36,15 @@ async def health(request: web.Request) -> web.Response:
         status="draining" if registry.refusing else "ok",
         streams=len(registry.active),
         version=rxllm.__version__,
+        store=_state(request.app[STREAMS]),
     )
     return json_response(value, 503 if registry.refusing else 200)
+
+
+def _state(store: StreamStore) -> Literal["ok", "away"] | None:
+    if not isinstance(store, SharedStore):
+        return None
+    return "ok" if store.is_reached() else "away"
 
 
 async def metrics(request: web.Request) -> web.Response:

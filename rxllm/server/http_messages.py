@@ -117,12 +117,14 @@ class Generated(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True
     pending: tuple[ApprovalRequest, ...] = ()
 
 
-class Health(msgspec.Struct, kw_only=True, rename="camel"):
-    """The response of `GET /healthz`; `streams` counts the live ones."""
+class Health(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """The response of `GET /healthz`; `streams` counts the live ones. `store` says whether the
+    store that several servers share is reached; without it, a server still begins streams."""
 
     status: Literal["ok", "draining"]
     streams: int
     version: str
+    store: Literal["ok", "away"] | None = None
 
 
 class StreamList(msgspec.Struct, kw_only=True, rename="camel"):

@@ -42,6 +42,10 @@ class SharedStore(Protocol):
         """
         ...
 
+    def is_reached(self) -> bool:
+        """Whether this server could reach the store when it last tried, about a second ago."""
+        ...
+
     async def claim(self, token: str) -> bool:
         """Return whether this is the first claim of a token, among all servers, for some weeks.
 

@@ -214,6 +214,28 @@ async def test_without_take_over_no_prompt_is_in_redis(server: RedisServer) -> N
         node.model.let()
 
 
+async def test_the_health_of_a_server_says_whether_it_reaches_redis(
+    own_server: RedisServer,
+) -> None:
+    node = ServerNode(own_server.url)
+
+    async def health() -> tuple[int, Any]:
+        async with node.session.get("/healthz") as response:
+            return response.status, (await response.json())["store"]
+
+    async def until(store: str) -> None:
+        async with asyncio.timeout(10):
+            while await health() != (200, store):
+                await asyncio.sleep(0.02)
+
+    async with serving_all(node):
+        await until("ok")
+        own_server.stop()
+        await until("away")
+        own_server.start()
+        await until("ok")
+
+
 async def test_what_is_left_of_a_dead_server_expires(server: RedisServer) -> None:
     node = ServerNode(server.url, grace=0.2)
     async with serving_all(node), await begin(node, id="mine") as response:
