@@ -961,7 +961,8 @@ const delayOf = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
  *   the room (`room_elsewhere`): the client retries for `rejoinFor` seconds, each time with a
  *   `rejoining` event (`{room, name, delay}`) instead of an `error`;
  * - streams and the chat continue (`reconnected`), if the client is back within the server's grace
- *   period;
+ *   period. If several servers share them, and their store is away, the client asks again for
+ *   `rejoinFor` seconds;
  * - otherwise the server has dropped them (`forgotten`): each stream fails with `connection_lost`
  *   and its partial text, or, with `onLost: "restart"`, is requested again after a `notice` of kind
  *   `restart`. It still fails after five restarts in a row without output, and if the server closed
@@ -989,6 +990,9 @@ export class Connection extends EventTarget {
   #sessions = [];
   /** How many of them are left to try. @type {number | undefined} */
   #untried;
+  /** How often a session was asked for again, and until when (in ms) it is. */
+  #asked = 0;
+  #until = 0;
   #streams = new Map();
   /** @type {Map<string, {name: string, joined: boolean, until: number, attempt: number,
    *   timer?: any}>} */
@@ -1166,7 +1170,9 @@ export class Connection extends EventTarget {
     if (message.type === "error" && this.#rejoins(message)) return;
     if (message.type === "reconnected") this.#resolveSession(message.session);
     if (this.#untried !== undefined && isRefusal(message)) {
-      this.#reconnect();
+      const mayPass = message.code === "store_unavailable" && Date.now() < this.#until;
+      if (mayPass) this.#reconnectLater();
+      else this.#reconnect();
       return;
     }
     const stream = this.#streams.get(message.id);
@@ -1187,6 +1193,8 @@ export class Connection extends EventTarget {
     this.#openedAt = this.#beaten = Date.now();
     this.#heartbeat = setInterval(() => this.#beat(), delayOf(this.heartbeat));
     this.#untried = this.#sessions.length || undefined;
+    this.#until = Date.now() + this.rejoinFor * 1000;
+    this.#asked = 0;
     if (this.#untried) this.#reconnect(); // before a listener can send anything
     this.#set("open");
     if (this.#socket !== socket) return false;
@@ -1217,6 +1225,20 @@ export class Connection extends EventTarget {
     });
   }
 
+  /** Request the same session again: the store that several servers share is away for now. */
+  #reconnectLater() {
+    const delay = this.#pause(this.#asked);
+    this.#asked += 1;
+    this.#untried += 1;
+    this.#timer = setTimeout(() => this.#reconnect(), delay * 1000);
+  }
+
+  /** @param {number} attempt @returns {number} the seconds before a server is asked once more */
+  #pause(attempt) {
+    const { cap = REJOIN_PAUSE } = this.backoff;
+    return backoff(attempt, { ...this.backoff, cap: Math.min(cap, REJOIN_PAUSE) });
+  }
+
   /**
    * From now on, the session of this connection is the one to continue, and streams may begin.
    * @param {string} [session] its secret, if it isn't that of `connected`
@@ -1244,8 +1266,7 @@ export class Connection extends EventTarget {
     const entry = this.#rooms.get(room);
     const mayPass = field === "name" || code === "room_elsewhere";
     if (!entry || !mayPass || Date.now() >= entry.until) return false;
-    const { cap = REJOIN_PAUSE } = this.backoff;
-    const delay = backoff(entry.attempt, { ...this.backoff, cap: Math.min(cap, REJOIN_PAUSE) });
+    const delay = this.#pause(entry.attempt);
     entry.attempt += 1;
     const { name } = entry;
     entry.timer = setTimeout(() => this.send({ type: "join", room, name }), delay * 1000);

@@ -69,6 +69,7 @@ class Sockets:
         self.taken = StreamFailed(code="invalid_message", message="taken", field="name")
         self.kept: tuple[str, ...] = ()  # secrets of sessions
         self.lasting: str | None = None  # one that all servers know
+        self.away = 0  # how often the store of the sessions can't be reached
 
     def asked(self) -> list[str]:
         """Return the types of the requests for streams."""
@@ -107,6 +108,9 @@ class Sockets:
             return
         if kind == "ping":
             await self.send(socket, Pong())
+        elif kind == "reconnect" and self.away:
+            self.away -= 1
+            await self.send(socket, StreamFailed(code="store_unavailable", message="away"))
         elif kind == "reconnect" and message["session"] in self.kept:
             await self.send(socket, Reconnected(session=self.lasting))
         elif kind == "reconnect":
@@ -423,6 +427,38 @@ async def test_a_secret_that_all_servers_know_is_kept_for_the_next_loss(
     )
     tried = [message["session"] for message in sockets.got if message["type"] == "reconnect"]
     assert tried == ["session 1"] * 3
+
+
+@pytest.mark.parametrize(("rejoin_for", "event"), [(30, "reconnected"), (0, "forgotten")])
+async def test_a_session_is_asked_for_again_while_the_store_of_the_servers_is_away(
+    in_browser: Library, rejoin_for: int, event: str
+) -> None:
+    sockets = Sockets()
+    sockets.kept, sockets.away = ("session 1",), 3
+    found = await in_browser(
+        CONNECT
+        + f"""
+        const connection = connect({{ rejoinFor: {rejoin_for} }});
+        const events = [];
+        for (const type of ["reconnected", "forgotten", "error"]) {{
+          connection.addEventListener(type, () => events.push(type));
+        }}
+        const stream = connection.start({{ prompt: "for ever" }});
+        stream.done.catch(() => {{}});
+        await next(connection, "chunk");
+        connection.send({{ type: "start", id: "x", prompt: "nothing" }});  // closes
+        await next(connection, "{event}");
+        const later = connection.start({{ prompt: "later" }});
+        await later.done;
+        connection.disconnect();
+        return [events, later.text];
+        """,
+        None,
+        sockets.routes,
+    )
+    assert found == [[event], "later!"]
+    tried = [message["session"] for message in sockets.got if message["type"] == "reconnect"]
+    assert tried == ["session 1"] * (4 if rejoin_for else 1)
 
 
 CUTTABLE = """
