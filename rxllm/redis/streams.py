@@ -278,7 +278,7 @@ class RedisStreams(Connected):
             self._owned.act(self._memory.running[stream_id], what)
             return
         try:
-            state = await self._reader.read(stream_id)
+            state = await self._state(stream_id)
         except StreamNotFoundError:
             other = await self._others.find(stream_id)
             if other is None:
@@ -306,7 +306,7 @@ class RedisStreams(Connected):
         if await self._is_own(stream_id):
             return await self._memory.describe(stream_id)
         try:
-            state = await self._reader.read(stream_id)
+            state = await self._state(stream_id)
         except StreamNotFoundError:
             other = await self._others.find(stream_id)
             if other is None:
@@ -318,7 +318,7 @@ class RedisStreams(Connected):
         """As `StreamStore.asked`."""
         if await self._is_own(stream_id):
             return await self._memory.asked(stream_id)
-        await self._reader.read(stream_id)
+        await self._state(stream_id)
         return await self._reader.request(stream_id)
 
     async def list(self, prefix: str = "") -> list[StreamSummary]:
@@ -328,7 +328,8 @@ class RedisStreams(Connected):
         try:
             reply = await self._link.send(LIST, self.keys.listing, prefix.encode())
             ids = [each.decode() for each in reply]
-            states = await self._reader.read_all([each for each in ids if each not in own])
+            known = await self._reader.read_all([each for each in ids if each not in own])
+            states = [each for each in known if not self._owned.has(each)]  # see `_state`
             lost = await self._lost_nodes(states)
             summaries = [each.summary(is_lost=self._is_lost(each, lost)) for each in states]
             others = [each.summary for each in await self._others.read()]
@@ -338,6 +339,19 @@ class RedisStreams(Connected):
                 raise
             summaries = []
         return sorted([*own.values(), *summaries], key=lambda each: each.started)
+
+    async def _state(self, stream_id: str) -> StreamState:
+        """Return what Redis knows of a stream that this server doesn't keep.
+
+        Raises:
+            StreamNotFoundError: there is none, or this server has forgotten it, whose end is
+                written to Redis in a moment.
+            StoreUnavailableError: Redis can't be reached, or may not know it again yet.
+        """
+        state = await self._reader.read(stream_id)
+        if self._owned.has(state):
+            raise StreamNotFoundError(f"the stream {stream_id!r} is no longer kept")
+        return state
 
     async def _is_own(self, stream_id: str) -> bool:
         """Return whether this server has a stream. One that has failed here may have been begun

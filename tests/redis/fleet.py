@@ -194,15 +194,16 @@ class MemoryNode:
 class Node(MemoryNode):
     """A store on Redis."""
 
-    def __init__(self, url: str, lease: float, **limits: Any) -> None:
+    def __init__(self, url: str, lease: float, flush: float = 0.005, **limits: Any) -> None:
         self._url = url
         self._lease = lease
+        self._flush = flush
         super().__init__(**limits)
         self.redis: RedisStreams
 
     def _new_store(self) -> StreamStore:
         self.redis = RedisStreams(
-            self._url, self.registry, self.limits, 64, lease=self._lease, flush=0.005
+            self._url, self.registry, self.limits, 64, lease=self._lease, flush=self._flush
         )
         return self.redis
 

@@ -246,6 +246,21 @@ async def test_listing(stores: Stores) -> None:
     assert await store.asked("x{y}") == b"?"
 
 
+async def test_a_stream_that_is_forgotten_as_soon_as_it_has_ended_isnt_there(
+    server: RedisServer,
+) -> None:
+    """Also if its end isn't in Redis yet."""
+    async with no_leaks(), Fleet(server.url) as fleet:
+        node = await fleet.node(flush=60, ended_streams=1)
+        for source in [await node.begin(each) for each in "st"]:
+            source.end()
+        assert [each.id for each in await node.store.list()] == ["t"]
+        store = node.store
+        for asked in (store.describe, store.cancel, store.pause, store.resume, store.asked):
+            with pytest.raises(StreamNotFoundError):
+                await asked("s")
+
+
 async def test_what_isnt_there(stores: Stores) -> None:
     store = stores.other.store
     calls = (store.read, store.pause, store.resume, store.cancel, store.describe, store.asked)
