@@ -209,6 +209,12 @@ class OwnedStreams:
         journal = self._journals.get(stream_id)
         return journal is not None and _is_same(journal.token, token)
 
+    def has_forgotten(self, state: StreamState) -> bool:
+        """Return whether a stream that isn't in memory was one of these. Redis is about to forget
+        it, once its end is written, or by a script that is on its way."""
+        token = self._unforgotten.get(state.details.id)
+        return self.has(state) or (token is not None and _is_same(token, state.token))
+
     def has(self, state: StreamState) -> bool:
         """Return whether a stream, as Redis knows it, is one of these."""
         return self.has_token(state.details.id, state.token)

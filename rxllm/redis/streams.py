@@ -329,7 +329,7 @@ class RedisStreams(Connected):
             reply = await self._link.send(LIST, self.keys.listing, prefix.encode())
             ids = [each.decode() for each in reply]
             known = await self._reader.read_all([each for each in ids if each not in own])
-            states = [each for each in known if not self._owned.has(each)]  # see `_state`
+            states = [each for each in known if not self._owned.has_forgotten(each)]
             lost = await self._lost_nodes(states)
             summaries = [each.summary(is_lost=self._is_lost(each, lost)) for each in states]
             others = [each.summary for each in await self._others.read()]
@@ -344,12 +344,11 @@ class RedisStreams(Connected):
         """Return what Redis knows of a stream that this server doesn't keep.
 
         Raises:
-            StreamNotFoundError: there is none, or this server has forgotten it, whose end is
-                written to Redis in a moment.
+            StreamNotFoundError: there is none, or this server has forgotten it.
             StoreUnavailableError: Redis can't be reached, or may not know it again yet.
         """
         state = await self._reader.read(stream_id)
-        if self._owned.has(state):
+        if self._owned.has_forgotten(state):
             raise StreamNotFoundError(f"the stream {stream_id!r} is no longer kept")
         return state
 
