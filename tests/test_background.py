@@ -122,8 +122,8 @@ def test_an_iterator_collected_on_the_background_thread_does_not_wait_for_itself
         held.clear()
         gc.collect()
 
-    asyncio.run_coroutine_threadsafe(collect(), background_loop().loop).result(5)
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), background_loop().loop).result(5)
+    asyncio.run_coroutine_threadsafe(collect(), background_loop().loop).result(60)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), background_loop().loop).result(60)
     assert model.cancelled == 1
 
 

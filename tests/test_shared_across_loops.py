@@ -50,7 +50,7 @@ def test_a_pool_slot_passes_from_one_loop_to_another() -> None:
     running = started(quick)
     wait_until(lambda: pool.waiting == 1)
     chunks.close()
-    assert running.result(5).text == "Hello"
+    assert running.result(60).text == "Hello"
     assert (pool.active, pool.waiting) == (0, 0)
 
 

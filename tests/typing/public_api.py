@@ -53,6 +53,7 @@ def models_by_name() -> None:
     assert_type(rxllm.streaming_pays(100), bool)
     router = rxllm.Router(["tiny", model], "balanced", settings=rxllm.Settings(total=60))
     assert_type(router.stream("Hi", temperature=0), Stream[Chunk])
+    rxllm.Router(["tiny"], breaker_of=lambda info: redis.RedisBreaker("redis://x", info.id))
     rxllm.Router(["tiny"], "fastestest")  # type: ignore[arg-type]
     chat = rxllm.Chat("tiny", system="Be brief.", keep=9, temperature=0)
     assert_type(chat.ask("Hi", max_tokens=9), Stream[Chunk])
@@ -188,6 +189,7 @@ def agent(model: rxllm.Model, look: rxllm.FunctionTool) -> None:
     assert_type(agents.prune_steps(keep=3), agents.Prepare)
     assert rxllm.prune is agents.prune
     rxllm.Agent(model, prepare=rxllm.prune_steps(), max_steps=3)
+    rxllm.Agent(model, claim=redis.RedisClaims("redis://127.0.0.1", "x", ttl=60))
     rxllm.Agent(model, max_stops=3)  # type: ignore[call-arg]
     assert_type(rxllm.piped(helper, ops.timeouts(first=1)), rxllm.Model)
 
