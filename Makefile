@@ -7,6 +7,8 @@ SCHEMA := {"type": "object", "properties": {"name": {"type": "string"}, "age": {
 PYTEST_OPTIONS ?=
 # The tests of one file run in one worker, so that what they share is made once.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# The tests start hundreds of processes, each of which would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test lint bench load soak readme clean
 
