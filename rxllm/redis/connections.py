@@ -36,7 +36,8 @@ class RedisConnections:
     Args:
         server: a URL such as `redis://127.0.0.1:6379/0`, `rediss://...` for TLS or `unix://...`, or
             a `redis.asyncio.Redis`, whose address, credentials and TLS settings are used, but not
-            its connections.
+            its connections. That of `Sentinel.master_for` follows the master; close the clients of
+            the Sentinel yourself.
         timeout: seconds after which a command has failed, above 0.
 
     Raises:
@@ -56,8 +57,11 @@ class RedisConnections:
                 f"server must be a URL or a redis.asyncio.Redis, got {type(server).__name__}"
             )
         options = self._pool().connection_kwargs  # raises a ValueError if the URL is invalid
-        self.address: str = options.get("path") or "{}:{}".format(
-            options.get("host", "localhost"), options.get("port", 6379)
+        service = getattr(getattr(server, "connection_pool", None), "service_name", None)
+        self.address: str = (
+            service  # of Sentinel
+            or options.get("path")
+            or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
         )
         self._links: dict[asyncio.AbstractEventLoop, Link] = {}
 

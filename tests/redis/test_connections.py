@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import Sentinel
 
 import rxllm
 from rxllm import operators as ops
@@ -26,6 +27,12 @@ from tests.redis.streams import Gate, eventually, start
 ECHO = Script("return ARGV[1]")
 COUNT = Script("return redis.call('INCR', KEYS[1])")
 STORE = Script("return redis.call('SET', KEYS[1], ARGV[1])")
+
+
+async def test_the_master_of_a_sentinel_is_named_in_place_of_an_address() -> None:
+    sentinel: Any = Sentinel([("127.0.0.1", 1)])  # type: ignore[no-untyped-call]
+    connections = RedisConnections(sentinel.master_for("mine"), timeout=1)
+    assert repr(connections) == "RedisConnections('mine', timeout=1.0)"
 
 
 async def test_commands_are_answered_in_order_over_one_connection(
