@@ -19,6 +19,7 @@ from rxllm.errors import BadRequestError, RxLLMError
 
 if TYPE_CHECKING:
     from rxllm import operators as ops
+    from rxllm.server.config import StoreConfig
     from rxllm.server.limits import Limits
     from rxllm.server.logs import LogFormat
     from rxllm.web.stream_store import StreamStore
@@ -180,7 +181,7 @@ def serve(
             preload=preload or server.preload,
             logger=new_logger(log_level or server.log_level, log_format or server.log_format),
             log_prompts=log_prompts or server.log_prompts,
-            store=_store(server.store if store is None else store, given_settings.buffer_size),
+            store=_store(server.store, store, given_settings.buffer_size),
             take_over=server.take_over if take_over is None else take_over,
             address=server.public_url if public_url is None else public_url,
         )
@@ -202,18 +203,33 @@ def serve(
 
 
 def _store(
-    url: str | None, buffer_size: int
+    configured: str | StoreConfig | None, url: str | None, buffer_size: int
 ) -> Callable[[ops.StreamRegistry, Limits], StreamStore] | None:
     """Return what makes the store of the streams; `None` for one in memory."""
-    if url is None:
+    from rxllm.server.config import StoreConfig
+    from rxllm.server.limits import Limits
+
+    if isinstance(configured, StoreConfig):
+        given = configured if url is None else msgspec.structs.replace(configured, url=url)
+    elif url or configured:
+        given = StoreConfig(url=url or configured or "")
+    else:
         return None
     try:
-        from rxllm.redis import RedisConnections, RedisStreams
+        from rxllm.redis import RedisStreams
 
-        RedisConnections(url)
+        store = partial(
+            RedisStreams,
+            given.url,
+            buffer_size=buffer_size,
+            name=given.name,
+            lease=given.lease,
+            flush=given.flush,
+        )
+        store(rxllm.operators.StreamRegistry(), Limits())  # raises what is wrong, before the start
     except (ImportError, ValueError) as error:
-        raise BadRequestError(f"--store {url!r}: {error}") from error
-    return partial(RedisStreams, url, buffer_size=buffer_size)
+        raise BadRequestError(f"the store: {error}") from error
+    return store
 
 
 def _routers(given: Sequence[str]) -> dict[str, list[str]]:

@@ -20,11 +20,27 @@ from rxllm.server.limits import Limits
 from rxllm.server.persona import Persona, RoomSettings
 from rxllm.settings import Settings
 
-__all__ = ["Config", "ModelConfig", "RouterConfig", "ServerConfig", "read_config"]
+__all__ = [
+    "Config",
+    "ModelConfig",
+    "RouterConfig",
+    "ServerConfig",
+    "StoreConfig",
+    "read_config",
+]
 
 
 class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     pass
+
+
+class StoreConfig(_Section):
+    """The Redis whose streams several servers share, and arguments of `RedisStreams`."""
+
+    url: str
+    name: str = "streams"
+    lease: float = 3.0
+    flush: float = 0.05
 
 
 class ServerConfig(_Section):
@@ -39,7 +55,7 @@ class ServerConfig(_Section):
     isolate: bool | None = None
     preload: bool = False
     reuse_port: bool = False
-    store: str | None = None
+    store: str | StoreConfig | None = None
     take_over: bool = True
     public_url: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
