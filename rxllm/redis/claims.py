@@ -7,12 +7,14 @@ import secrets
 from typing import Final
 
 from rxllm.arguments import check_number
+from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Connected, Server
 from rxllm.redis.scripts import Script, key_for, milliseconds
 
 __all__ = ["RedisClaims"]
 
 _DAY: Final = 86_400.0
+_MOST_UNANSWERED: Final = 1000
 
 _CLAIM: Final = Script("""
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
@@ -24,9 +26,9 @@ return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 class RedisClaims(Connected):
     """The approved calls that the agents of several processes have made, for `Agent(claim=...)`.
 
-    An approved call is made at most once: if it isn't known whether a claim has reached Redis, the
-    call isn't made, and neither is it when it is asked for again. Redis holds a hash of each
-    token until `ttl` is over; if it loses its data, the calls that it knew can be made again.
+    If Redis doesn't answer, the call isn't made. It may be claimed all the same: then it can be
+    made when this process is asked again, and by no other process. Redis holds a hash of each token
+    until `ttl` is over. If it loses its data, the calls that it knew can be made again.
 
     Args:
         server: a URL, a `redis.asyncio.Redis`, or `RedisConnections` to share.
@@ -46,14 +48,24 @@ class RedisClaims(Connected):
         self.name: str = name
         self.ttl: float = check_number("ttl", ttl, "the seconds that a claim is known", above=0)
         self._prefix = key_for("claims", name)
+        self._unanswered: dict[str, str] = {}  # by key, the values of claims
         super().__init__(server)
 
     async def __call__(self, token: str, context: object = None) -> bool:
         """Return whether this is the first claim of a call in all processes.
 
         Raises:
-            StoreUnavailableError: Redis can't be asked. The call may be claimed all the same.
+            StoreUnavailableError: Redis doesn't answer.
         """
         key = f"{self._prefix}:{hashlib.sha256(token.encode(errors='surrogatepass')).hexdigest()}"
-        arguments = secrets.token_hex(8), milliseconds(self.ttl)
-        return bool(await self._connections.link().send(_CLAIM, [key], *arguments))
+        value = self._unanswered.pop(key, "") or secrets.token_hex(8)
+        try:
+            reply = await self._connections.link().send(
+                _CLAIM, [key], value, milliseconds(self.ttl)
+            )
+        except StoreUnavailableError:
+            self._unanswered[key] = value
+            if len(self._unanswered) > _MOST_UNANSWERED:
+                del self._unanswered[next(iter(self._unanswered))]
+            raise
+        return bool(reply)

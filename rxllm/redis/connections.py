@@ -11,12 +11,14 @@ from typing import Any, Final, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from rxllm.arguments import check_number
 from rxllm.redis.commands import CommandQueue
 from rxllm.redis.messages import Messages
 from rxllm.redis.scripts import Script
+from rxllm.redis.sentinel import Master
 from rxllm.valve import running_loop
 
 __all__ = ["Connected", "Link", "RedisConnections", "Server"]
@@ -36,8 +38,7 @@ class RedisConnections:
     Args:
         server: a URL such as `redis://127.0.0.1:6379/0`, `rediss://...` for TLS or `unix://...`, or
             a `redis.asyncio.Redis`, whose address, credentials and TLS settings are used, but not
-            its connections. That of `Sentinel.master_for` follows the master; close the clients of
-            the Sentinel yourself.
+            its connections. That of `Sentinel.master_for` follows the master.
         timeout: seconds after which a command has failed, above 0.
 
     Raises:
@@ -117,11 +118,12 @@ class RedisConnections:
             pool.connection_kwargs |= options  # not those of the URL
             return pool
         theirs = self._server.connection_pool
-        return BlockingConnectionPool(
-            connection_class=theirs.connection_class,
-            **{**theirs.connection_kwargs, **options},
-            **size,
-        )
+        given = {**theirs.connection_kwargs, **options}
+        if isinstance(theirs, SentinelConnectionPool):
+            if not theirs.is_master:
+                raise ValueError("server must be the client of a master: use Sentinel.master_for")
+            given["connection_pool"] = Master(theirs, options, self.timeout)
+        return BlockingConnectionPool(connection_class=theirs.connection_class, **given, **size)
 
 
 class Link:

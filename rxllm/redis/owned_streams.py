@@ -209,6 +209,10 @@ class OwnedStreams:
         journal = self._journals.get(stream_id)
         return journal is not None and _is_same(journal.token, token)
 
+    def may_have_forgotten(self, stream_id: str) -> bool:
+        """Return whether a stream that isn't in memory may be one for `has_forgotten`."""
+        return stream_id in self._journals or stream_id in self._unforgotten
+
     def has_forgotten(self, state: StreamState) -> bool:
         """Return whether a stream that isn't in memory was one of these. Redis is about to forget
         it, once its end is written, or by a script that is on its way."""

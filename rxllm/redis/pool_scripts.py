@@ -100,15 +100,14 @@ ENTER: Final = Script(
     _COMMON
     + """
 local id, longest = ARGV[3], tonumber(ARGV[4])
-if not redis.call('ZSCORE', holders, id) then
-  wait(id)
-end
+pass_on('')
+if redis.call('ZSCORE', holders, id) then return 0 end
+local is_new = not redis.call('ZSCORE', queue, id)
+local is_full = redis.call('ZCARD', holders) >= limit and redis.call('ZCARD', queue) >= longest
+if is_new and is_full then return -1 end
+wait(id)
 pass_on(id)
 local before = redis.call('ZRANK', queue, id)
-if before and before >= longest then
-  forget(id)
-  return -1
-end
 return before and before + 1 or 0
 """
 )

@@ -234,17 +234,22 @@ class RedisStreams(Connected):
                     self._owned.enlist(details.id)  # in the same batch, so that it is there at once
                     reply = await sent
                     claim, token, node = [each.decode() for each in reply]
-                    if claim != "join" or dead or not await self._is_abandoned(details, node):
+                    if claim == "new" or dead:
+                        return claim, token
+                    if not await self._is_abandoned(details, node, claim == "join"):
                         return claim, token
                     dead = token
             except (StoreUnavailableError, TimeoutError):  # reported by the connection
                 return "new", f"{1 + epoch_gap()}.{random}"
 
-    async def _is_abandoned(self, details: StreamDetails, node: str) -> bool:
-        """Return whether a stream to join is one that nobody runs, nor would continue."""
+    async def _is_abandoned(self, details: StreamDetails, node: str, is_same: bool) -> bool:
+        """Return whether a stream that has the id is one that nobody runs, nor would continue.
+
+        `is_same` says whether it was begun by the same request.
+        """
         if node == self._node.name:  # if it isn't in memory, it has ended, which isn't written yet
             return details.id not in self._memory.running
-        if self._is_continued(details) or not self._node.is_sure:
+        if not is_same or self._is_continued(details) or not self._node.is_sure:
             return False
         return not await self._node.is_alive(node)
 
@@ -258,6 +263,8 @@ class RedisStreams(Connected):
         """As `StreamStore.read`."""
         if await self._is_own(stream_id):
             return await self._memory.read(stream_id, after, exact=exact)
+        if self._owned.may_have_forgotten(stream_id):
+            await self._state(stream_id)
         replica = await self._followed.follow(stream_id)
         return await replica.read(after, exact=exact)
 
@@ -329,7 +336,10 @@ class RedisStreams(Connected):
             reply = await self._link.send(LIST, self.keys.listing, prefix.encode())
             ids = [each.decode() for each in reply]
             known = await self._reader.read_all([each for each in ids if each not in own])
-            states = [each for each in known if not self._owned.has_forgotten(each)]
+            if prefix and not await self._node.is_certain():
+                raise StoreUnavailableError("streams may not be known again yet")
+            own |= {each.id: each for each in await self._memory.list(prefix)}  # taken over since
+            states = [each for each in known if not self._is_here(each, own)]
             lost = await self._lost_nodes(states)
             summaries = [each.summary(is_lost=self._is_lost(each, lost)) for each in states]
             others = [each.summary for each in await self._others.read()]
@@ -340,6 +350,10 @@ class RedisStreams(Connected):
             summaries = []
         return sorted([*own.values(), *summaries], key=lambda each: each.started)
 
+    def _is_here(self, state: StreamState, own: Container[str]) -> bool:
+        """Return whether a stream is one of this server, or was and is forgotten."""
+        return state.details.id in own or self._owned.has_forgotten(state)
+
     async def _state(self, stream_id: str) -> StreamState:
         """Return what Redis knows of a stream that this server doesn't keep.
 
@@ -348,7 +362,7 @@ class RedisStreams(Connected):
             StoreUnavailableError: Redis can't be reached, or may not know it again yet.
         """
         state = await self._reader.read(stream_id)
-        if self._owned.has_forgotten(state):
+        if stream_id not in self._memory.running and self._owned.has_forgotten(state):
             raise StreamNotFoundError(f"the stream {stream_id!r} is no longer kept")
         return state
 

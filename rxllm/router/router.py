@@ -64,8 +64,8 @@ class Router:
             `Settings`, with any number of concurrent streams.
         prices: the price table, or `None` to use the bundled one.
         breaker_of: returns the circuit breaker of a model, given its `info`; by default, a
-            `CircuitBreaker` of each. For one that several processes share:
-            `lambda info: RedisBreaker(redis, info.id)`.
+            `CircuitBreaker` of each. For one that several processes share, and if no two models
+            have the same id: `lambda info: RedisBreaker(redis, info.id)`.
         after_output: what to do when a model fails after part of its answer has been emitted: see
             `retry_with_backoff` for retrying the same model, and `fallback_to` for the next one.
         apology: a text to end with when all models have failed, instead of the error.

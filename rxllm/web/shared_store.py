@@ -1,4 +1,4 @@
-"""What a store that several servers share offers besides `StreamStore`: names and claims."""
+"""Stores that several servers share: names, claims, and streams outside the store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SharedStore(Protocol):
         ...
 
     def is_reached(self) -> bool:
-        """Whether this server could reach the store when it last tried, about a second ago."""
+        """Return whether this server has reached the store at its last try, some seconds ago."""
         ...
 
     async def claim(self, token: str) -> bool:

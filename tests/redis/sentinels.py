@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 import redis
+from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
 
-from rxllm.redis import RedisConnections
 from tests.redis.server import RedisServer, free_port
 
 __all__ = ["Sentinels"]
@@ -67,15 +68,21 @@ class Sentinels:
     ) -> None:
         self._stack.close()
 
-    @asynccontextmanager
-    async def connections(self) -> AsyncIterator[RedisConnections]:
-        """Connections to whichever Redis is the master."""
+    def client(self) -> Redis:
+        """Return a client of whichever Redis is the master."""
         addresses = [("127.0.0.1", port) for port in self._ports]
         sentinel: Any = Sentinel(addresses)  # type: ignore[no-untyped-call]
-        async with RedisConnections(sentinel.master_for(_NAME)) as connections:
-            yield connections
-        for each in sentinel.sentinels:
-            await each.aclose()
+        client: Redis = sentinel.master_for(_NAME)
+        return client
+
+    def fail(self, how: str) -> None:
+        """Let the master and the first Sentinel be `"killed"`, or hang."""
+        if how == "killed":
+            self.master.stop()
+            self._processes[0].kill()
+        else:
+            self.master.hang()
+            self._processes[0].send_signal(signal.SIGSTOP)
 
     def _start(self, port: int) -> None:
         path = self.folder / f"sentinel-{port}.conf"

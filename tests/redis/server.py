@@ -93,7 +93,7 @@ class RedisServer:
         return {key.decode() for key in self.client.scan_iter()}
 
     def keys_without_expiry(self) -> set[str]:
-        # -2 is said of a key that has expired since it was listed.
+        # It is -2 for a key that has expired since it was listed.
         return {key for key in self.all_keys() if self.client.pttl(key) == -1}
 
     def content(self) -> bytes:

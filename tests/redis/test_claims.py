@@ -18,6 +18,7 @@ from rxllm.server import create_app
 from rxllm.server.agent_config import ConfiguredAgent
 from rxllm.testing import no_leaks
 from tests.redis.server import RedisServer
+from tests.redis.streams import eventually
 from tests.server.serving import Uncancelled
 
 PAY: list[Chunk] = [ToolCall("1", "pay", '{"usd": 5}', complete=True), End("tool_calls")]
@@ -59,11 +60,17 @@ async def test_a_claim_that_is_sent_again_is_the_same(server: RedisServer) -> No
 
 async def test_while_redis_is_away_no_call_is_made(own_server: RedisServer) -> None:
     async with RedisConnections(own_server.url, timeout=0.3) as connections, no_leaks():
-        claims = RedisClaims(connections, "x")
+        claims, others = (RedisClaims(connections, "x") for _ in range(2))
+        assert await claims("s")
         own_server.hang()
         with pytest.raises(StoreUnavailableError):
             await claims("t")
         own_server.go_on()
+        await eventually(lambda: len(own_server.all_keys()) == 2)
+        await asyncio.sleep(0.5)  # it isn't asked before
+        assert not await others("t")
+        assert await claims("t")  # the one whose claim it is
+        assert not await claims("t")
 
 
 def test_without_an_event_loop_the_error_says_so() -> None:

@@ -72,6 +72,21 @@ async def test_readers_elsewhere_are_told_that_the_node_is_lost(server: RedisSer
         assert (again.restarts, again.frames) == (0, [])  # it has had that
 
 
+async def test_no_listing_lacks_a_stream_that_is_taken_over(server: RedisServer) -> None:
+    resumed = Resumed()
+    ids = [f"ws-{number:02}" for number in range(30)]
+    async with no_leaks(), Fleet(server.url, resumed) as fleet:
+        own, other = await fleet.nodes(2)
+        resumed.on(other)
+        for each in ids:
+            await own.begin(each, key=each, asked=b"?", is_resumable=True)
+            await other.read(each)
+        await fleet.kill(own)
+        while len(resumed.asked) < len(ids):
+            listed = await other.store.list("ws-")
+            assert [each.id for each in sorted(listed, key=lambda each: each.id)] == ids
+
+
 async def test_a_resumable_stream_goes_on_to_its_last_word(server: RedisServer) -> None:
     resumed = Resumed()
     async with no_leaks(), Fleet(server.url, resumed) as fleet:

@@ -85,6 +85,23 @@ async def test_it_restarts_empty(fleet: Fleet, own_server: RedisServer) -> None:
     await told.end()
 
 
+async def test_streams_are_not_missing_from_a_list_by_prefix_after_it_restarts_empty(
+    fleet: Fleet, own_server: RedisServer
+) -> None:
+    """What asks so, such as a session, would take them for lost."""
+    own, other = await fleet.nodes(2)
+    await own.begin("ws-s")
+    await eventually(lambda: own_server.client.exists("rx:{streams:ws-s}:l"))
+    own_server.stop()
+    own_server.start()
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(StoreUnavailableError):
+                assert [each.id for each in await other.store.list("ws-")] == ["ws-s"]
+                break
+            await asyncio.sleep(0)
+
+
 async def test_a_silent_stream_is_known_again_after_it_restarts_empty(
     fleet: Fleet, own_server: RedisServer
 ) -> None:

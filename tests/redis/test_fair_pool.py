@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rxllm.errors import PoolFullError
 from rxllm.operators import Pool
 from rxllm.redis import RedisConnections
 from rxllm.redis.pool_scripts import ENTER, LEAVE, RENEW
@@ -17,7 +18,6 @@ from tests.redis.streams import Gate, eventually
 from tests.redis.test_pool import QUEUE, pool, start
 
 KEYS = ["rx:{pool:p}", *(f"rx:{{pool:p}}:{each}" for each in "qwnc")]
-LONGEST = 1000
 
 
 class Waiting:
@@ -59,20 +59,27 @@ class Scripts:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     limit=st.integers(1, 4),
+    longest=st.integers(0, 6) | st.just(1000),
     steps=st.lists(st.sampled_from("aaabc") | st.integers(0, 50), max_size=60),
 )
+@example(limit=1, longest=3, steps=["a"] * 44 + [3, "b"])  # streams that were refused don't count
 def test_slots_and_places_are_those_of_a_pool_in_memory(
-    server: RedisServer, limit: int, steps: list[str | int]
+    server: RedisServer, limit: int, longest: int, steps: list[str | int]
 ) -> None:
     server.client.flushall()
-    memory, scripts = Pool(limit, queue=LONGEST), Scripts(server, limit)
+    memory, scripts = Pool(limit, queue=longest), Scripts(server, limit)
     streams: list[Waiting] = []
     for number, step in enumerate(steps):
         if isinstance(step, str):
             stream = Waiting(number, step)
-            stream.has_slot = memory.enter(stream)
+            entered = scripts.run(ENTER, stream.id, longest)
+            try:
+                stream.has_slot = memory.enter(stream)
+            except PoolFullError:
+                assert entered == -1
+                continue
             streams.append(stream)
-            assert (scripts.run(ENTER, stream.id, LONGEST) == 0) is stream.has_slot
+            assert (entered == 0) is stream.has_slot
         elif streams:
             left = streams.pop(step % len(streams))
             memory.leave(left)

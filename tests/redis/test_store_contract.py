@@ -256,9 +256,13 @@ async def test_a_stream_that_is_forgotten_as_soon_as_it_has_ended_isnt_there(
             source.end()
         assert [each.id for each in await node.store.list()] == ["t"]
         store = node.store
-        for asked in (store.describe, store.cancel, store.pause, store.resume, store.asked):
+        calls = store.describe, store.read, store.cancel, store.pause, store.resume, store.asked
+        for asked in calls:
             with pytest.raises(StreamNotFoundError):
                 await asked("s")
+        again = await node.begin("s", key="another request")
+        again.say("a")
+        await (await node.read("s")).until_said("a")
 
 
 async def test_what_isnt_there(stores: Stores) -> None:

@@ -1094,7 +1094,7 @@ export class Connection extends EventTarget {
   #begin(message, onMessage, onLost) {
     const forget = () => this.#streams.delete(message.id);
     const stream = new SocketStream(
-      () => this.connected !== undefined,
+      () => this.connected !== undefined && this.#untried === undefined,
       (sent) => this.send(sent),
       message,
       onMessage,
@@ -1209,6 +1209,7 @@ export class Connection extends EventTarget {
 
   /** Request the newest session left to try: the server may not have kept the latest ones. */
   #reconnect() {
+    this.#cancelTimer();
     if (!this.#untried) {
       for (const stream of [...this.#streams.values()]) stream.lost();
       this.#resolveSession();
@@ -1245,6 +1246,7 @@ export class Connection extends EventTarget {
    */
   #resolveSession(session = this.connected?.session) {
     if (!this.connected) return;
+    this.#cancelTimer();
     this.#untried = undefined;
     this.#sessions = session ? [session] : [];
     for (const stream of this.#streams.values()) stream.begin();
@@ -1349,6 +1351,8 @@ export class SocketStream {
   #calls = new Calls();
   #isOpen;
   #isStopping = false;
+  /** What to do once there is a connection. @type {"pause" | "resume" | undefined} */
+  #wanted = undefined;
   #send;
   #message;
   #onMessage;
@@ -1384,17 +1388,26 @@ export class SocketStream {
   /** Stop it: its last `chunk` is `end`, with `cancelled`. Before it was sent, it fails. While there
    * is no connection, it is stopped once there is one again. */
   stop() {
+    this.#wanted = undefined;
     if (this.#begun && this.#isOpen()) this.#send({ type: "stop", id: this.id });
     else if (this.#begun) this.#isStopping = true;
     else this.#cancel("stopped before it started");
   }
 
+  /** While there is no connection, it is paused once there is one again. */
   pause() {
-    this.#send({ type: "pause", id: this.id });
+    this.#control("pause");
   }
 
+  /** As for `pause`. */
   resume() {
-    this.#send({ type: "resume", id: this.id });
+    this.#control("resume");
+  }
+
+  /** @param {"pause" | "resume"} type */
+  #control(type) {
+    if (this.#begun && this.#isOpen()) this.#send({ type, id: this.id });
+    else this.#wanted = type;
   }
 
   /** Whether it was requested. For the connection. */
@@ -1406,9 +1419,13 @@ export class SocketStream {
   begin() {
     if (this.#begun && this.#isStopping) this.stop();
     this.#isStopping = false;
-    if (this.#begun) return;
-    this.#begun = true;
-    this.#send(this.#message);
+    if (!this.#begun) {
+      this.#begun = true;
+      this.#send(this.#message);
+    }
+    const wanted = this.#wanted;
+    this.#wanted = undefined;
+    if (wanted && !this.#ended) this.#control(wanted);
   }
 
   /** Called by the connection when it was lost; `refused` is the reason if the server closed it
