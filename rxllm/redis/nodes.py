@@ -119,10 +119,10 @@ class Node:
         Raises:
             StoreUnavailableError: Redis can't be reached.
         """
-        since = self._returned_at
-        if since is not None and asyncio.get_running_loop().time() - since < self._lease:
+        if not await self.is_alive(self.name):
             return False
-        return await self.is_alive(self.name)
+        since = self._returned_at  # it may have changed meanwhile
+        return since is None or asyncio.get_running_loop().time() - since >= self._lease
 
     async def is_alive(self, node: str) -> bool:
         """Return whether a node has a lease.
@@ -206,13 +206,14 @@ class Node:
         watched = sorted({*self._watched()} - {self.name, ""})
         replies = [self._link.send(IS_ALIVE, [self._keys.lease(each)]) for each in watched]
         had_expired = await self._renew()
+        is_back = self._in_touch_since is None
+        if is_back or had_expired:  # before anybody sees that the lease is there
+            self._returned_at = asyncio.get_running_loop().time()
         alive = [bool(await reply) for reply in replies]
         self._on_beat()
-        is_back = self._in_touch_since is None
         if is_back or was_late:
             self._in_touch_since = asyncio.get_running_loop().time()
         if is_back or had_expired:
-            self._returned_at = asyncio.get_running_loop().time()
             await self._on_return()
         if self.is_sure:
             self._on_dead({each for each, lives in zip(watched, alive, strict=True) if not lives})

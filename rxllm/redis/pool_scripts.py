@@ -100,14 +100,16 @@ ENTER: Final = Script(
     _COMMON
     + """
 local id, longest = ARGV[3], tonumber(ARGV[4])
-pass_on('')
-if redis.call('ZSCORE', holders, id) then return 0 end
-local is_new = not redis.call('ZSCORE', queue, id)
-local is_full = redis.call('ZCARD', holders) >= limit and redis.call('ZCARD', queue) >= longest
-if is_new and is_full then return -1 end
-wait(id)
+if not redis.call('ZSCORE', holders, id) then
+  wait(id)  -- the first to write: it fails if the memory is full
+end
 pass_on(id)
 local before = redis.call('ZRANK', queue, id)
+if before and before >= longest then
+  forget(id)
+  redis.call('DECR', numbers)
+  return -1
+end
 return before and before + 1 or 0
 """
 )
