@@ -209,11 +209,10 @@ def _store(
     from rxllm.server.config import StoreConfig
     from rxllm.server.limits import Limits
 
-    if isinstance(configured, StoreConfig):
-        given = configured if url is None else msgspec.structs.replace(configured, url=url)
-    elif url or configured:
-        given = StoreConfig(url=url or configured or "")
-    else:
+    given = StoreConfig(url=configured) if isinstance(configured, str) else configured
+    if url is not None:
+        given = StoreConfig(url=url) if given is None else msgspec.structs.replace(given, url=url)
+    if given is None:
         return None
     try:
         from rxllm.redis import RedisStreams

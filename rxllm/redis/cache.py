@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from contextlib import suppress
 from typing import Any, Final
@@ -12,7 +11,7 @@ from rxllm.arguments import check_number
 from rxllm.errors import StoreUnavailableError
 from rxllm.operators.multicasting import AsyncCacheStore
 from rxllm.redis.connections import Connected, Link, Server
-from rxllm.redis.scripts import Script, key_for, milliseconds
+from rxllm.redis.scripts import Script, digest, key_for, milliseconds
 
 __all__ = ["RedisCache"]
 
@@ -149,8 +148,7 @@ class RedisCache(Connected, AsyncCacheStore):
             await call.end(*answer)
 
     def _keys(self, key: str) -> list[str]:
-        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
-        name = key_for("cache", f"{self.name}:{digest}")
+        name = key_for("cache", f"{self.name}:{digest(key)}")
         return [name, f"{name}:a"]
 
 

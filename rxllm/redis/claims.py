@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import Final
 
 from rxllm.arguments import check_number
 from rxllm.errors import StoreUnavailableError
 from rxllm.redis.connections import Connected, Server
-from rxllm.redis.scripts import Script, key_for, milliseconds
+from rxllm.redis.scripts import Script, digest, key_for, milliseconds
 
 __all__ = ["RedisClaims"]
 
@@ -57,7 +56,7 @@ class RedisClaims(Connected):
         Raises:
             StoreUnavailableError: Redis doesn't answer.
         """
-        key = f"{self._prefix}:{hashlib.sha256(token.encode(errors='surrogatepass')).hexdigest()}"
+        key = f"{self._prefix}:{digest(token)}"
         value = self._unanswered.pop(key, "") or secrets.token_hex(8)
         try:
             reply = await self._connections.link().send(

@@ -58,10 +58,11 @@ class RedisConnections:
                 f"server must be a URL or a redis.asyncio.Redis, got {type(server).__name__}"
             )
         options = self._pool().connection_kwargs  # raises a ValueError if the URL is invalid
-        service = getattr(getattr(server, "connection_pool", None), "service_name", None)
+        master = options.get("connection_pool")
         self.address: str = (
-            service  # of Sentinel
-            or options.get("path")
+            master.name
+            if isinstance(master, Master)
+            else options.get("path")
             or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
         )
         self._links: dict[asyncio.AbstractEventLoop, Link] = {}

@@ -283,9 +283,8 @@ class FollowedStreams:
             replica.claim = f"{state.epoch + epoch_gap()}.{secrets.token_hex(6)}"
         token, keys = replica.claim, self._reader.keys.of_stream(replica.id)
         claim = TAKE_OVER, keys, state.token, token, self._node.name, self._owned.ttl
-        while (
-            True
-        ):  # it may be ours by now, even if the reply was lost and nobody reads it any more
+        # It may be ours by now, even if the reply was lost and nobody reads it any more.
+        while True:
             try:
                 last = await self._reader.link.send(*claim)
                 if last < 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import Hashable
 from itertools import count
@@ -15,7 +14,7 @@ from rxllm.errors import PoolFullError, StoreUnavailableError
 from rxllm.operators.controlling import Pooled
 from rxllm.redis.connections import Link
 from rxllm.redis.pool_scripts import ENTER, LEAVE, RENEW
-from rxllm.redis.scripts import Script, milliseconds
+from rxllm.redis.scripts import Script, digest, milliseconds
 
 __all__ = ["PoolNode", "Slot"]
 
@@ -169,9 +168,7 @@ class PoolNode:
 
 def _name_of(client: Hashable) -> str:
     """Return a name that is the same in all processes, and says nothing of the client."""
-    if client is None:
-        return ""
-    return hashlib.sha256(repr(client).encode(errors="surrogatepass")).hexdigest()[:16]
+    return "" if client is None else digest(repr(client))[:16]
 
 
 async def _settle(released: asyncio.Future[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-__all__ = ["ALL_SCRIPTS", "NOW", "Script", "key_for", "milliseconds"]
+__all__ = ["ALL_SCRIPTS", "NOW", "Script", "digest", "key_for", "milliseconds"]
 
 NOW: Final = """
 local time = redis.call('TIME')
@@ -54,6 +54,15 @@ def key_for(kind: str, name: str) -> str:
     except UnicodeEncodeError as error:
         raise ValueError(f"name must be valid Unicode, got {name!r}") from error
     return f"rx:{{{kind}:{name}}}"
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of any text, for what Redis must not hold itself.
+
+    >>> digest("a")[:16]
+    'ca978112ca1bbdca'
+    """
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def milliseconds(seconds: float) -> int:

@@ -26,6 +26,7 @@ class Master:
         timeout: seconds in which all Sentinels must have been asked.
 
     Attributes:
+        name: of the master.
         is_master, check_connection: for redis-py.
     """
 
@@ -35,7 +36,7 @@ class Master:
         self, pool: SentinelConnectionPool, options: Mapping[str, Any], timeout: float
     ) -> None:
         self.check_connection: bool = pool.check_connection
-        self._name: str = pool.service_name
+        self.name: str = pool.service_name
         self._manager: Any = pool.sentinel_manager
         self._sentinels: list[Redis] = list(self._manager.sentinels)
         self._options = options
@@ -49,10 +50,10 @@ class Master:
         """
         for sentinel in tuple(self._sentinels):
             state = await self._ask(sentinel)
-            if state is not None and self._manager.check_master_state(state, self._name):
+            if state is not None and self._manager.check_master_state(state, self.name):
                 self._sentinels.sort(key=lambda each: each is not sentinel)  # it is asked first
                 return state["ip"], state["port"]
-        raise LostError(f"no Sentinel that answers knows the master {self._name!r}")
+        raise LostError(f"no Sentinel that answers knows the master {self.name!r}")
 
     async def _ask(self, sentinel: Redis) -> Any:
         """Return what a Sentinel knows of the master, or `None`."""
@@ -66,4 +67,4 @@ class Master:
             return None
         finally:
             await client.aclose()
-        return masters.get(self._name)
+        return masters.get(self.name)

@@ -70,6 +70,8 @@ def test_the_table_of_the_page_has_the_defaults(tmp_path: Path) -> None:
     ("text", "url", "words"),
     [
         ("", "http://:sesame@nowhere", "the store: Redis URL must specify"),
+        ("", "", "the store: Redis URL must specify"),
+        (TABLE, "", "the store: Redis URL must specify"),
         (TABLE.replace("5", "0"), None, "the store: lease"),
         (TABLE.replace("0.1", "-1.0"), None, "the store: flush"),
         (TABLE.replace("mine", "{}"), None, "the store: name"),
@@ -82,7 +84,7 @@ def test_what_is_wrong_is_said_before_the_start(
 ) -> None:
     path = tmp_path / "rxllm.toml"
     path.write_text(text, encoding="utf-8")
-    arguments = ["serve", "--config", str(path), *(["--store", url] if url else [])]
+    arguments = ["serve", "--config", str(path), *([] if url is None else ["--store", url])]
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert words in said

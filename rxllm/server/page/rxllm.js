@@ -1350,8 +1350,7 @@ export class SocketStream {
   position = 0;
   #calls = new Calls();
   #isOpen;
-  #isStopping = false;
-  /** What to do once there is a connection. @type {"pause" | "resume" | undefined} */
+  /** What to do once there is a connection. @type {"stop" | "pause" | "resume" | undefined} */
   #wanted = undefined;
   #send;
   #message;
@@ -1388,26 +1387,24 @@ export class SocketStream {
   /** Stop it: its last `chunk` is `end`, with `cancelled`. Before it was sent, it fails. While there
    * is no connection, it is stopped once there is one again. */
   stop() {
-    this.#wanted = undefined;
-    if (this.#begun && this.#isOpen()) this.#send({ type: "stop", id: this.id });
-    else if (this.#begun) this.#isStopping = true;
+    if (this.#begun) this.#control("stop");
     else this.#cancel("stopped before it started");
   }
 
-  /** While there is no connection, it is paused once there is one again. */
+  /** Pause it. Without a connection, it is paused as soon as there is one. */
   pause() {
     this.#control("pause");
   }
 
-  /** As for `pause`. */
+  /** Resume it, as for `pause`. */
   resume() {
     this.#control("resume");
   }
 
-  /** @param {"pause" | "resume"} type */
+  /** @param {"stop" | "pause" | "resume"} type */
   #control(type) {
     if (this.#begun && this.#isOpen()) this.#send({ type, id: this.id });
-    else this.#wanted = type;
+    else if (this.#wanted !== "stop") this.#wanted = type;
   }
 
   /** Whether it was requested. For the connection. */
@@ -1417,22 +1414,20 @@ export class SocketStream {
 
   /** Called by the connection when it is open. */
   begin() {
-    if (this.#begun && this.#isStopping) this.stop();
-    this.#isStopping = false;
     if (!this.#begun) {
       this.#begun = true;
       this.#send(this.#message);
     }
     const wanted = this.#wanted;
     this.#wanted = undefined;
-    if (wanted && !this.#ended) this.#control(wanted);
+    if (wanted) this.#control(wanted);
   }
 
   /** Called by the connection when it was lost; `refused` is the reason if the server closed it
    * because of a message. @param {string} [refused] */
   lost(refused) {
     if (!this.#begun) return;
-    if (this.#isStopping) {
+    if (this.#wanted === "stop") {
       this.#cancel("stopped while the connection was lost");
       return;
     }
