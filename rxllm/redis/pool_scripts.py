@@ -131,20 +131,20 @@ for at = 4, #ARGV do
 end
 pass_on('')
 
-local slots, waiting = count_slots(), {}
-local order = redis.call('ZRANGE', queue, 0, -1, 'WITHSCORES')
-for at = 1, #order, 2 do
-  local client = client_of(order[at])
-  local number = tonumber(order[at + 1])
-  table.insert(waiting, {order[at], number + OVERTAKEN * slots[client], number})
-  slots[client] = slots[client] + 1
+local places, replies = {}, {}
+if #ARGV >= 4 + tonumber(ARGV[3]) then  -- else nobody asks for a place
+  local slots, waiting = count_slots(), {}
+  local order = redis.call('ZRANGE', queue, 0, -1, 'WITHSCORES')
+  for at = 1, #order, 2 do
+    local client, number = client_of(order[at]), tonumber(order[at + 1])
+    table.insert(waiting, {order[at], number + OVERTAKEN * slots[client], number})
+    slots[client] = slots[client] + 1
+  end
+  table.sort(waiting, function(a, b) return a[2] < b[2] or a[2] == b[2] and a[3] < b[3] end)
+  for place, each in ipairs(waiting) do
+    places[each[1]] = place
+  end
 end
-table.sort(waiting, function(a, b) return a[2] < b[2] or a[2] == b[2] and a[3] < b[3] end)
-local places = {}
-for place, each in ipairs(waiting) do
-  places[each[1]] = place
-end
-local replies = {}
 for at = 4, #ARGV do
   replies[at - 3] = places[ARGV[at]] or 0
 end
